@@ -1,0 +1,1 @@
+"""Photos, masks and data sets: decoding, reading, splitting, and the simulated set."""

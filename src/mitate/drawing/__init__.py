@@ -1,0 +1,1 @@
+"""Turning arrays into pictures: colour, fonts, figures. Knows no classifier and no method."""

@@ -1,0 +1,71 @@
+"""The one road to torchvision, timm and the optional packages.
+
+On a machine whose torch is a CPU build, the registry's torchvision wheel cannot load its compiled
+operators, and its import stops at two schemas that nobody declared. Declaring them first makes all
+of it work but those operators, which mitate does not use. timm and fastai import torchvision, so
+they come through here too.
+"""
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+from mitate.errors import MissingExtraError
+
+EXTRAS = {"fastai": "train", "sklearn": "train"}
+
+
+def torchvision(submodule: str = "") -> Any:
+    """Import torchvision or one of its submodules (``"models"``)."""
+    return _load("torchvision", submodule)
+
+
+def timm(submodule: str = "") -> Any:
+    """Import timm or one of its submodules."""
+    return _load("timm", submodule)
+
+
+def fastai(submodule: str = "") -> Any:
+    """Import fastai or one of its submodules; raises MissingExtraError where it is absent."""
+    return _load("fastai", submodule)
+
+
+def sklearn(submodule: str = "") -> Any:
+    """Import scikit-learn or one of its submodules; raises MissingExtraError where it is absent."""
+    return _load("sklearn", submodule)
+
+
+def declare_missing_operators() -> None:
+    """Declare the schemas that torchvision's import asks for, where its operators cannot load."""
+    import torch
+
+    if "torchvision" in sys.modules or hasattr(torch.ops.torchvision, "nms"):
+        return
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or spec.origin is None:
+        return
+    for library in sorted(Path(spec.origin).parent.glob("_C*")):
+        try:
+            torch.ops.load_library(str(library))
+            return
+        except OSError:
+            continue
+    for name in ("nms", "qnms"):
+        torch.library.define(
+            f"torchvision::{name}", "(Tensor boxes, Tensor scores, float threshold) -> Tensor"
+        )
+
+
+def _load(package: str, submodule: str) -> Any:
+    declare_missing_operators()
+    try:
+        return importlib.import_module(f"{package}.{submodule}" if submodule else package)
+    except ModuleNotFoundError as exc:
+        if exc.name != package:
+            raise
+        install = f"mitate[{EXTRAS[package]}]" if package in EXTRAS else package
+        raise MissingExtraError(
+            f"{package} is needed for this and is not installed: pip install '{install}'"
+        ) from exc

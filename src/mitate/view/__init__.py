@@ -1,0 +1,1 @@
+"""What people see beside single figures: the HTML report."""
