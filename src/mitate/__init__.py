@@ -1,1 +1,32 @@
 """mitate (見立て): where an image classifier looks, and whether that is the right place."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mitate.explain.explainer import Explainer as Explainer
+    from mitate.explain.explanation import Explanation as Explanation
+    from mitate.models.classifier import Classifier as Classifier
+    from mitate.models.preprocessing import Preprocessing as Preprocessing
+
+HOMES = {
+    "Classifier": "mitate.models.classifier",
+    "Explainer": "mitate.explain.explainer",
+    "Explanation": "mitate.explain.explanation",
+    "MitateError": "mitate.errors",
+    "MitateWarning": "mitate.errors",
+    "Preprocessing": "mitate.models.preprocessing",
+}
+__all__ = ["Classifier", "Explainer", "Explanation", "MitateError", "MitateWarning", "Preprocessing"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Import public names when they are first used, so that `import mitate` stays light."""
+    if name in HOMES:
+        return getattr(import_module(HOMES[name]), name)
+    raise AttributeError(f"module 'mitate' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *HOMES])

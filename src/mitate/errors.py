@@ -53,3 +53,7 @@ class DataError(MitateError):
 
 class ImageError(MitateError):
     """One picture that cannot be read."""
+
+
+class MitateWarning(UserWarning):
+    """Something that the user should know and that stops nothing; the command line prints it."""

@@ -1,0 +1,210 @@
+"""Masks: which pixels of a picture are the object, and which mask belongs to which picture."""
+
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.ImageFile import ImageFile
+
+from mitate.data.decoding import is_image, load_image, walk
+from mitate.data.records import Dataset, locate
+from mitate.data.tables import read_table, table_in
+from mitate.data.wording import some_of
+from mitate.errors import DataError
+
+MASK_ENDINGS = ("_mask", "_gt")
+
+_WHITE = 255
+_LOSSY_THRESHOLD = 128
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+# Pillow stretches grey PNGs of 2 and 4 bits to 0-255, which would hide their indices.
+_STRETCH_BY_BITS = {2: 85, 4: 17}
+
+Values = NDArray[Any]
+
+
+def read_mask(path: str | Path, *, value: int | None = None) -> NDArray[np.bool_]:
+    """Gives the mask as booleans (height, width): what is not 0, or equals `value`.
+
+    Palette masks are read by index, not by colour; JPEG masks, whose values blur, from 128 up.
+
+    Raises:
+        ImageError: The file cannot be read.
+        DataError: The mask cannot hold that value: it is black and white, coloured or a JPEG.
+    """
+    path = Path(path)
+    image = load_image(path)
+    values = _values(path, image)
+    if value is None:
+        return np.asarray((values != 0).reshape(*values.shape[:2], -1).any(axis=2))
+    if image.mode == "1" and value == 1:
+        value = _WHITE
+    grey = _grey(path, values)
+    _check_value(path, image, grey, value)
+    return np.asarray(grey == value)
+
+
+def _values(path: Path, image: ImageFile) -> Values:
+    """The saved numbers: (height, width), or (height, width, 3) for colours."""
+    if image.mode in ("LA", "PA", "RGBA"):
+        bands = np.asarray(image)
+        return np.where(bands[..., -1:] > 0, bands[..., :-1], 0)  # what is clear is background
+    if image.mode == "1":
+        return np.asarray(image) * np.uint8(_WHITE)
+    if image.mode not in ("P", "L", "RGB", "I", "F") and not image.mode.startswith("I;"):
+        return np.asarray(image.convert("RGB"))
+    values: Values = np.nan_to_num(np.asarray(image))
+    if image.format == "JPEG":
+        return np.where(values >= _LOSSY_THRESHOLD, _WHITE, 0)
+    return values // _stretch(path) if image.mode == "L" else values
+
+
+def _stretch(path: Path) -> int:
+    with path.open("rb") as file:
+        header = file.read(26)
+    is_grey_png = header.startswith(_PNG_MAGIC) and header[25] == 0
+    return _STRETCH_BY_BITS.get(header[24], 1) if is_grey_png else 1
+
+
+def _grey(path: Path, values: Values) -> Values:
+    if values.ndim == 2:
+        return values
+    if (values != values[..., :1]).any():
+        raise DataError(
+            f"{path} is a coloured mask and has no single values: leave out the mask value to take"
+            " all that is not black, or save the mask as a grey or palette PNG."
+        )
+    return values[..., 0]
+
+
+def _check_value(path: Path, image: ImageFile, grey: Values, value: int) -> None:
+    """A black and white mask, asked for an index, would give an empty mask without a word."""
+    present = np.unique(grey).tolist()
+    two_valued = image.mode == "1" or image.format == "JPEG" or _WHITE in present
+    if two_valued and set(present) <= {0, _WHITE} and value not in (0, _WHITE):
+        raise DataError(
+            f"{path} is black and white, with the values {some_of(present)}, and not {value}:"
+            f" give {_WHITE} as the mask value, or none."
+        )
+
+
+@dataclass(frozen=True)
+class MaskIndex:
+    """Finds the mask of a picture: as listed, or by name in a folder of masks."""
+
+    source: Path
+    listed: Mapping[str, Path] | None = None
+    by_stem: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, source: str | Path) -> "MaskIndex":
+        """Reads a CSV with the columns path and mask, or a folder of masks.
+
+        Args:
+            source: The CSV (paths relative to its folder), a folder with such an index.csv, or a
+                folder whose masks are named like the pictures, in folders like theirs; the
+                endings _mask and _gt are understood.
+
+        Raises:
+            DataError: There are no masks.
+        """
+        source = Path(source)
+        if not source.exists():
+            raise DataError(f"{source} does not exist: give a folder of masks or a CSV file.")
+        table = table_in(source)
+        return cls._of_folder(source) if table is None else cls._of_table(table)
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "MaskIndex":
+        """The masks that the records of a data set name."""
+        masks = {r.path: r.mask for r in dataset.records if r.mask is not None}
+        return cls(dataset.root, _by_place(masks))
+
+    @classmethod
+    def _of_table(cls, path: Path) -> "MaskIndex":
+        root = path.parent
+        listed = {}
+        for row in read_table(path, ("path", "mask")).rows:
+            if row["mask"].strip():
+                image = locate(root, row["path"]) or root / row["path"]
+                listed[image] = locate(root, row["mask"]) or root / row["mask"]
+        if not listed:
+            raise DataError(f"{path} names no masks: fill its column mask.")
+        return cls(path, _by_place(listed))
+
+    @classmethod
+    def _of_folder(cls, folder: Path) -> "MaskIndex":
+        by_stem: dict[str, list[Path]] = defaultdict(list)
+        for path in walk(folder):
+            if is_image(path.name):
+                for stem in {_stem(path), _bare_stem(path)}:
+                    by_stem[stem].append(path)
+        if not by_stem:
+            raise DataError(f"{folder} holds no masks: give a folder of mask pictures or a CSV.")
+        return cls(folder, None, by_stem)
+
+    def find(self, image_path: str | Path) -> Path | None:
+        """The mask of a picture, or None where it has none.
+
+        Raises:
+            DataError: Several masks have the picture's name, and no folder tells which it is.
+        """
+        image = Path(image_path)
+        if self.listed is not None:
+            real = os.path.join(os.path.realpath(image.parent), image.name)
+            return self.listed.get(_place(image)) or self.listed.get(real)
+        return self._find_by_name(Path(_place(image)))
+
+    def _find_by_name(self, image: Path) -> Path | None:
+        masks = [mask for mask in self.by_stem.get(_stem(image), ()) if _place(mask) != str(image)]
+        depths = {mask: self._depth(mask, image) for mask in masks}
+        deepest = max(depths.values(), default=-1)
+        nearest = [mask for mask, depth in depths.items() if depth == deepest >= 0]
+        if len({mask.parent for mask in nearest}) > 1:
+            raise DataError(
+                f"{image} may have the mask {nearest[0]} or {nearest[1]}: put the masks into"
+                " folders named like those of the pictures, or list them in a CSV."
+            )
+        return min(nearest, key=_preference, default=None)
+
+    def _depth(self, mask: Path, image: Path) -> int:
+        """How many folders above both files have the same names; -1 if the mask is another's."""
+        folders = mask.relative_to(self.source).parts[-2::-1]
+        places = list(zip(folders, image.parents, strict=False))
+        for depth, (folder, place) in enumerate(places):
+            if folder != place.name:
+                # Beside the picture's folder lies one named like the mask's: it belongs there.
+                return -1 if (place.parent / folder).is_dir() else depth
+        return len(places)
+
+
+def _by_place(masks: Mapping[Path, Path]) -> dict[str, Path]:
+    """The masks by absolute picture path, as given and with links in its folders followed."""
+    real = {folder: os.path.realpath(folder) for folder in {image.parent for image in masks}}
+    places = {os.path.join(real[image.parent], image.name): mask for image, mask in masks.items()}
+    return places | {_place(image): mask for image, mask in masks.items()}
+
+
+def _place(path: Path) -> str:
+    return os.path.abspath(path)
+
+
+def _stem(path: Path) -> str:
+    return unicodedata.normalize("NFC", path.stem)
+
+
+def _bare_stem(path: Path) -> str:
+    stem = _stem(path)
+    for ending in MASK_ENDINGS:
+        stem = stem.removesuffix(ending)
+    return stem
+
+
+def _preference(mask: Path) -> tuple[bool, bool, str]:
+    return _bare_stem(mask) == _stem(mask), mask.suffix.lower() != ".png", mask.name

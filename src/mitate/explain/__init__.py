@@ -1,0 +1,1 @@
+"""Making maps: taps, grids, layers, methods, and the one object that users call."""

@@ -1,0 +1,239 @@
+"""What an explainer gives: maps for a batch, with all that is needed to read them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+from mitate.errors import UsageError
+from mitate.tensors import relative_to_maximum, resize_maps
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMAT, VERSION = "mitate explanation", 1
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Something wrong with one map, and why.
+
+    Attributes:
+        image: index of the image in the batch.
+        target: index of the target, 0 to k - 1.
+        kind: ``zero``, ``constant`` or ``not finite``.
+        reason: what is known of the cause, in words.
+    """
+
+    image: int
+    target: int
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Maps of a batch of images.
+
+    Attributes:
+        maps: (b, k, h, w) on the layer's own grid, as the method gave them.
+        classes: (b, k) the explained classes.
+        logits: (b, classes) of the unmasked images.
+        class_names: one name a class.
+        method: the method's name.
+        layer: the layer's name.
+        input_size: height and width of the network's input.
+        flags: maps that are zero, constant or not finite, with the reason.
+        names: one name an image, where known.
+        labels: the true class of each image, -1 where it is not known.
+        options: the method's options as they were used.
+        seed: what random methods were seeded with.
+        cost: forward-equivalents an image (forward and backward count 3).
+        pictures: what the network saw of each photo; None for tensors of unknown origin.
+    """
+
+    maps: Float[Tensor, "b k h w"]
+    classes: Int[Tensor, "b k"]
+    logits: Float[Tensor, "b n"]
+    class_names: tuple[str, ...]
+    method: str
+    layer: str
+    input_size: tuple[int, int]
+    flags: tuple[Flag, ...] = ()
+    names: tuple[str, ...] = ()
+    labels: tuple[int, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    cost: float = 0.0
+    pictures: tuple[Image.Image, ...] | None = None
+
+    @property
+    def probabilities(self) -> Float[Tensor, "b k"]:
+        """Softmax probabilities of the explained classes."""
+        return self.logits.softmax(-1).gather(1, self.classes)
+
+    @property
+    def predicted(self) -> Int[Tensor, " b"]:
+        """The most probable class of each image."""
+        return self.logits.argmax(-1)
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+    def __iter__(self) -> Iterator["Explanation"]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int | slice) -> "Explanation":
+        """The explanation of one image or of a slice of them, still as a batch."""
+        chosen = range(len(self))[index]
+        kept = [chosen] if isinstance(chosen, int) else list(chosen)
+        return replace(
+            self,
+            maps=self.maps[kept],
+            classes=self.classes[kept],
+            logits=self.logits[kept],
+            flags=tuple(
+                replace(flag, image=kept.index(flag.image))
+                for flag in self.flags
+                if flag.image in kept
+            ),
+            names=tuple(self.names[i] for i in kept) if self.names else (),
+            labels=tuple(self.labels[i] for i in kept) if self.labels else (),
+            pictures=tuple(self.pictures[i] for i in kept) if self.pictures else None,
+        )
+
+    def name_of(self, image: int, target: int) -> str:
+        """The class name of one map."""
+        return self.class_names[int(self.classes[image, target])]
+
+    def label_of(self, image: int) -> str | None:
+        """The true class name of an image, or None."""
+        label = self.labels[image] if self.labels else -1
+        return self.class_names[label] if label >= 0 else None
+
+    def flag_of(self, image: int, target: int) -> Flag | None:
+        """The flag of one map, or None."""
+        found = (flag for flag in self.flags if (flag.image, flag.target) == (image, target))
+        return next(found, None)
+
+    def resize(
+        self, mode: str = "bilinear", size: tuple[int, int] | None = None
+    ) -> Float[Tensor, "b k height width"]:
+        """The maps at ``size`` (default: the network's input), resized in one operation.
+
+        Args:
+            mode: ``bilinear``, ``bicubic`` (clipped back to each map's range) or ``nearest``.
+            size: height and width in pixels.
+        """
+        return resize_maps(self.maps, size or self.input_size, mode)
+
+    def normalized(self) -> Float[Tensor, "b k h w"]:
+        """The maps divided by their largest absolute value; what is not finite becomes 0."""
+        return relative_to_maximum(self.maps.nan_to_num(0, 0, 0))
+
+    def overlay(
+        self,
+        *,
+        colormap: str | None = None,
+        opacity: float | None = None,
+        mode: str = "bicubic",
+    ) -> list[list[Image.Image]]:
+        """Draw every map over its picture: a list an image, of one picture a target."""
+        from mitate.drawing.colour import overlay
+
+        style = {"colormap": colormap, "opacity": opacity}
+        given = {name: value for name, value in style.items() if value is not None}
+        return [
+            [
+                overlay(picture, self.heat(index, target, picture.size, mode), **given)
+                for target in range(self.classes.shape[1])
+            ]
+            for index, picture in enumerate(self.shown())
+        ]
+
+    def plot(
+        self,
+        *,
+        colormap: str | None = None,
+        opacity: float | None = None,
+        mode: str = "bicubic",
+        title: str = "",
+    ) -> "Figure":
+        """Draw one row an image: the picture at the left, then one overlay a target."""
+        from mitate.explain.figure import draw
+
+        return draw([self], colormap=colormap, opacity=opacity, mode=mode, title=title)
+
+    def save(self, path: str | Path, *, half: bool = True) -> Path:
+        """Write an ``.npz`` of native-grid maps and a JSON header; nothing in it is a pickle."""
+        from mitate.explain.files import save
+
+        return save(self, Path(path), half=half)
+
+    @staticmethod
+    def load(path: str | Path) -> "Explanation":
+        """Read what ``save`` wrote (without the pictures)."""
+        from mitate.explain.files import load
+
+        return load(Path(path))
+
+    def _repr_html_(self) -> str:
+        from mitate.explain.figure import as_html
+
+        return as_html(self)
+
+    def shown(self) -> tuple[Image.Image, ...]:
+        """The pictures, or white ones of the input's size where none are known."""
+        if self.pictures:
+            return self.pictures
+        height, width = self.input_size
+        return tuple(Image.new("RGB", (width, height), "white") for _ in range(len(self)))
+
+    def heat(
+        self, image: int, target: int, size: tuple[int, int], mode: str = "bicubic"
+    ) -> np.ndarray:
+        """One normalised map as an array (height, width) for a picture of ``size`` (width, height)."""
+        chosen = self.normalized()[image : image + 1, target : target + 1].float()
+        resized = resize_maps(chosen, (size[1], size[0]), mode)
+        return resized[0, 0].detach().cpu().numpy()
+
+
+def joined(parts: Sequence[Explanation]) -> Explanation:
+    """One explanation of the batches that were explained one after the other.
+
+    Raises:
+        UsageError: parts of another method, layer, or number of targets.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    if len({(part.method, part.layer, part.maps.shape[1:]) for part in parts}) > 1:
+        raise UsageError("explanations of different methods, layers or sizes cannot be joined")
+    starts = np.cumsum([0, *(len(part) for part in parts)])
+    return replace(
+        first,
+        maps=torch.cat([part.maps for part in parts]),
+        classes=torch.cat([part.classes for part in parts]),
+        logits=torch.cat([part.logits for part in parts]),
+        flags=tuple(
+            replace(flag, image=flag.image + int(start))
+            for part, start in zip(parts, starts, strict=False)
+            for flag in part.flags
+        ),
+        names=tuple(name for part in parts for name in part.names),
+        labels=tuple(label for part in parts for label in part.labels),
+        cost=sum(part.cost * len(part) for part in parts) / sum(len(part) for part in parts),
+        pictures=_joined_pictures(parts),
+    )
+
+
+def _joined_pictures(parts: Sequence[Explanation]) -> tuple[Image.Image, ...] | None:
+    if any(part.pictures is None for part in parts):
+        return None
+    return tuple(picture for part in parts for picture in part.pictures or ())

@@ -1,0 +1,82 @@
+"""The only place that runs masked forwards.
+
+Masks stay on their own small grid until their turn: each batch is upsampled, scaled, multiplied
+with its images and scored, so that memory follows the batch size and not the number of masks.
+Batches cross images, and every class's score comes from the same forward.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mitate.explain.tap import Read, inference
+from mitate.tensors import to_unit_range
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Scores of the explained classes for masked images.
+
+    Attributes:
+        network: the classifier's network.
+        read: takes the logits (b, n) from the network's output.
+        images: the preprocessed images (b, channels, H, W).
+        classes: the explained classes (b, k).
+        batch_size: masked forwards in one batch.
+        advance: called with the number of forwards done.
+    """
+
+    network: nn.Module
+    read: Read
+    images: Float[Tensor, "b channels H W"]
+    classes: Int[Tensor, "b k"]
+    batch_size: int = 16
+    advance: Advance = field(default=lambda forwards: None)
+
+    def probabilities(
+        self, masks: Float[Tensor, "b m h w"], wanted: Bool[Tensor, "b m"]
+    ) -> Float[Tensor, "b m k"]:
+        """Softmax probability of the explained classes under each wanted mask; 0 where unwanted.
+
+        Each mask is upsampled bilinearly to the images, scaled to [0, 1] and multiplied with its
+        image.
+        """
+        return self._scores(masks, wanted, lambda logits: logits.softmax(-1))
+
+    def logits(
+        self, masks: Float[Tensor, "b m h w"], wanted: Bool[Tensor, "b m"]
+    ) -> Float[Tensor, "b m k"]:
+        """Logits of the explained classes under each wanted mask; 0 where unwanted."""
+        return self._scores(masks, wanted, lambda logits: logits)
+
+    def masked_logits(
+        self, owners: Int[Tensor, " n"], masks: Float[Tensor, "n 1 H W"]
+    ) -> Float[Tensor, "n classes"]:
+        """All logits of the owners' images times the masks; differentiable where the masks are."""
+        with inference(self.network), torch.set_grad_enabled(masks.requires_grad):
+            return self.read(self.network(self.images[owners] * masks))
+
+    def _scores(
+        self, masks: Tensor, wanted: Tensor, score: Callable[[Tensor], Tensor]
+    ) -> Float[Tensor, "b m k"]:
+        owners, numbers = wanted.nonzero(as_tuple=True)
+        scores = self.images.new_zeros(*wanted.shape, self.classes.shape[1])
+        for owner, number in zip(
+            owners.split(self.batch_size), numbers.split(self.batch_size), strict=True
+        ):
+            logits = self.masked_logits(owner, self._upsampled(masks[owner, number]))
+            chosen = score(logits).gather(1, self.classes[owner])
+            scores[owner, number] = chosen.to(scores.dtype)
+            self.advance(len(owner))
+        return scores
+
+    def _upsampled(self, masks: Float[Tensor, "n h w"]) -> Float[Tensor, "n 1 H W"]:
+        size = self.images.shape[-2:]
+        pixels = F.interpolate(masks[:, None], size, mode="bilinear", align_corners=False)
+        return to_unit_range(pixels)

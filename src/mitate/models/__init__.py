@@ -1,0 +1,1 @@
+"""Classifiers: load, save, convert; timm, torchvision, fastai and plain modules."""

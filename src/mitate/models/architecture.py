@@ -1,0 +1,266 @@
+"""How a network is built again from plain data: the recipe in classifier.json.
+
+A recipe is one of
+    {"kind": "timm", "name": ..., "arguments": {...}}
+    {"kind": "torchvision", "name": ..., "arguments": {...}}
+    {"kind": "cut torchvision", "name": ..., "upto": -2}        fastai's body of a torchvision net
+    {"kind": "features", "body": recipe}                        fastai's TimmBody
+    {"kind": "sequential", "children": {name: recipe}}
+    {"kind": "layer", "type": "Linear", "arguments": {...}}     a layer of torch.nn, from a list
+No recipe names code outside that list, so that reading one runs nothing foreign.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mitate import imports
+from mitate.errors import ClassifierError
+
+Recipe = dict[str, Any]
+
+
+class Features(nn.Module):
+    """A timm network's feature extractor under the name ``model``, as in fastai's TimmBody."""
+
+    def __init__(self, model: nn.Module, pooled: bool = False) -> None:
+        super().__init__()
+        self.model = model
+        self.pooled = pooled
+
+    def forward(self, images: Tensor) -> Any:
+        """Give the unpooled features, or the network's own output where it pools itself."""
+        return self.model(images) if self.pooled else self.model.forward_features(images)  # type: ignore[operator]
+
+
+class ConcatPool(nn.Module):
+    """Maximum and mean over space, side by side, as in fastai's AdaptiveConcatPool2d."""
+
+    def __init__(self, size: Any = 1) -> None:
+        super().__init__()
+        self.size = size
+        self.ap = nn.AdaptiveAvgPool2d(size)
+        self.mp = nn.AdaptiveMaxPool2d(size)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Give (b, 2 c, 1, 1)."""
+        return torch.cat([self.mp(features), self.ap(features)], 1)
+
+
+LAYERS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
+    "Linear": (nn.Linear, ("in_features", "out_features")),
+    "Conv2d": (
+        nn.Conv2d,
+        ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"),
+    ),
+    "BatchNorm1d": (nn.BatchNorm1d, ("num_features", "eps")),
+    "BatchNorm2d": (nn.BatchNorm2d, ("num_features", "eps")),
+    "LayerNorm": (nn.LayerNorm, ("normalized_shape", "eps")),
+    "Dropout": (nn.Dropout, ("p",)),
+    "Dropout2d": (nn.Dropout2d, ("p",)),
+    "ReLU": (nn.ReLU, ("inplace",)),
+    "ReLU6": (nn.ReLU6, ("inplace",)),
+    "LeakyReLU": (nn.LeakyReLU, ("negative_slope", "inplace")),
+    "GELU": (nn.GELU, ("approximate",)),
+    "SiLU": (nn.SiLU, ("inplace",)),
+    "Sigmoid": (nn.Sigmoid, ()),
+    "Tanh": (nn.Tanh, ()),
+    "Identity": (nn.Identity, ()),
+    "Flatten": (nn.Flatten, ("start_dim", "end_dim")),
+    "MaxPool2d": (nn.MaxPool2d, ("kernel_size", "stride", "padding", "ceil_mode")),
+    "AvgPool2d": (nn.AvgPool2d, ("kernel_size", "stride", "padding", "ceil_mode")),
+    "AdaptiveAvgPool2d": (nn.AdaptiveAvgPool2d, ("output_size",)),
+    "AdaptiveMaxPool2d": (nn.AdaptiveMaxPool2d, ("output_size",)),
+    "ConcatPool": (ConcatPool, ("size",)),
+}
+WITH_BIAS = ("Linear", "Conv2d")
+
+
+def build(recipe: Recipe) -> nn.Module:
+    """Build a network with fresh weights.
+
+    Raises:
+        ClassifierError: a recipe that this version does not know.
+    """
+    match recipe:
+        case {"kind": "timm", "name": str(name), "arguments": dict(arguments)}:
+            return _build_timm(name, arguments)
+        case {"kind": "torchvision", "name": str(name), "arguments": dict(arguments)}:
+            return _build_torchvision(name, arguments)
+        case {"kind": "cut torchvision", "name": str(name), "upto": int(upto)}:
+            return nn.Sequential(*list(_build_torchvision(name, {}).children())[:upto])
+        case {"kind": "features", "body": dict(body), "pooled": bool(pooled)}:
+            return Features(build(body), pooled)
+        case {"kind": "sequential", "children": dict(children)}:
+            network = nn.Sequential()
+            for name, child in children.items():
+                network.add_module(name, build(child))
+            return network
+        case {"kind": "layer", "type": str(name), "arguments": dict(arguments)} if name in LAYERS:
+            return LAYERS[name][0](**{key: _tupled(value) for key, value in arguments.items()})
+    raise ClassifierError(
+        f"an architecture of kind {recipe.get('kind')!r} is not known to this version: update mitate"
+    )
+
+
+def describe(network: nn.Module) -> Recipe:
+    """Give the recipe of a network.
+
+    Raises:
+        ClassifierError: a network of a class that mitate cannot build again.
+    """
+    name = _timm_name(network)
+    if name:
+        return {"kind": "timm", "name": name, "arguments": _timm_arguments(network)}
+    kind = type(network).__name__
+    if kind == "TimmBody":
+        body, pooled = network.model, not network.needs_pool
+        return {"kind": "features", "body": describe(_module(body)), "pooled": pooled}
+    if isinstance(network, Features):
+        return {"kind": "features", "body": describe(network.model), "pooled": network.pooled}
+    if isinstance(network, nn.Sequential):
+        return _describe_sequential(network)
+    layer = _describe_layer(network)
+    if layer is not None:
+        return layer
+    if type(network).__module__.startswith("torchvision.models"):
+        return _match_torchvision(network)
+    raise ClassifierError(
+        f"a {type(network).__module__}.{kind} cannot be built again without its code, so it "
+        "cannot be saved as a classifier folder; in Python, mitate.Classifier.from_module explains "
+        "it as it is"
+    )
+
+
+def _build_timm(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+    timm = imports.timm()
+    if not timm.is_model(name):
+        near = timm.list_models(f"*{name.split('_')[0]}*")[:3]
+        hint = f": the nearest are {', '.join(near)}" if near else ""
+        raise ClassifierError(f"timm has no architecture {name!r}{hint}")
+    network: nn.Module = timm.create_model(name, pretrained=False, **arguments)
+    return network
+
+
+def _build_torchvision(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+    models = imports.torchvision("models")
+    try:
+        extra = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+        network: nn.Module = models.get_model(name, weights=None, **extra, **arguments)
+    except ValueError as exc:
+        raise ClassifierError(
+            f"torchvision has no architecture {name!r}; there are "
+            f"{', '.join(models.list_models()[:3])}, …"
+        ) from exc
+    return network
+
+
+def _timm_name(network: nn.Module) -> str:
+    if not type(network).__module__.startswith("timm."):
+        return ""
+    config = getattr(network, "pretrained_cfg", None) or {}
+    architecture = config.get("architecture", "")
+    tag = config.get("tag", "")
+    return f"{architecture}.{tag}" if tag else str(architecture)
+
+
+def _timm_arguments(network: Any) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"num_classes": int(network.num_classes)}
+    channels = getattr(network, "in_chans", None)
+    first = next((m for m in network.modules() if isinstance(m, nn.Conv2d)), None)
+    if channels is None and first is not None:
+        channels = first.in_channels
+    if channels not in (None, 3):
+        arguments["in_chans"] = int(channels)
+    size = getattr(getattr(network, "patch_embed", None), "img_size", None)
+    if size is not None and network.pretrained_cfg.get("fixed_input_size"):
+        arguments["img_size"] = list(size)
+    return arguments
+
+
+def _describe_sequential(network: nn.Sequential) -> Recipe:
+    if any(type(child).__module__.startswith("torchvision.models") for child in _flat(network)):
+        return _match_cut_torchvision(network)
+    children = {name: describe(child) for name, child in network.named_children()}
+    return {"kind": "sequential", "children": children}
+
+
+def _flat(network: nn.Sequential) -> list[nn.Module]:
+    return [
+        inner
+        for child in network.children()
+        for inner in ([child, *child.children()] if isinstance(child, nn.Sequential) else [child])
+    ]
+
+
+def _describe_layer(layer: nn.Module) -> Recipe | None:
+    kind = type(layer).__name__
+    fastai = type(layer).__module__.startswith("fastai.")
+    if fastai and kind == "AdaptiveConcatPool2d":
+        kind = "ConcatPool"
+    if kind not in LAYERS or not (fastai or _is_listed(layer, kind)):
+        return None
+    if fastai and kind == "Flatten":
+        return {"kind": "layer", "type": kind, "arguments": {"start_dim": 1, "end_dim": -1}}
+    arguments = {name: getattr(layer, name) for name in LAYERS[kind][1]}
+    if kind in WITH_BIAS:
+        arguments["bias"] = layer.bias is not None
+    return {"kind": "layer", "type": kind, "arguments": arguments}
+
+
+def _is_listed(layer: nn.Module, kind: str) -> bool:
+    return type(layer) is LAYERS[kind][0]
+
+
+def _match_torchvision(network: nn.Module) -> Recipe:
+    shapes = _shapes(network)
+    classes = next(
+        (m.out_features for m in reversed(list(network.modules())) if isinstance(m, nn.Linear)),
+        None,
+    )
+    arguments = {} if classes in (None, 1000) else {"num_classes": classes}
+    for name in imports.torchvision("models").list_models(module=imports.torchvision("models")):
+        if _shapes_of(lambda name=name: _build_torchvision(name, arguments)) == shapes:
+            return {"kind": "torchvision", "name": name, "arguments": arguments}
+    raise ClassifierError(
+        f"this {type(network).__name__} is no architecture of torchvision as it stands: "
+        "use mitate.Classifier.from_module in Python"
+    )
+
+
+def _match_cut_torchvision(network: nn.Sequential) -> Recipe:
+    shapes = _shapes(network)
+    upto_choices = (-2, -1)
+    for name in imports.torchvision("models").list_models(module=imports.torchvision("models")):
+        for upto in upto_choices:
+            recipe = {"kind": "cut torchvision", "name": name, "upto": upto}
+            if _shapes_of(lambda recipe=recipe: build(recipe)) == shapes:
+                return recipe
+    raise ClassifierError(
+        "this body is no architecture of torchvision cut before its head: use "
+        "mitate.Classifier.from_module in Python"
+    )
+
+
+def _shapes_of(make: Callable[[], nn.Module]) -> dict[str, tuple[int, ...]]:
+    try:
+        with torch.device("meta"):
+            return _shapes(make())
+    except (NotImplementedError, RuntimeError, AttributeError, TypeError, ValueError):
+        return {}  # cannot be built without data or cut so: no match
+
+
+def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
+
+
+def _module(value: Any) -> nn.Module:
+    if not isinstance(value, nn.Module):
+        raise ClassifierError(f"expected a network inside, found a {type(value).__name__}")
+    return value
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,205 @@
+"""A classifier: a network with its class names, its preprocessing and its provenance."""
+
+import copy
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, nn
+
+from mitate import imports
+from mitate.errors import ClassifierError, MitateWarning, UsageError
+from mitate.models.preprocessing import Preprocessing
+
+Output = Callable[[Any], Tensor]
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network with what is needed to use it and to say where it came from.
+
+    Attributes:
+        network: gives logits (b, classes) for inputs (b, channels, H, W); never altered.
+        class_names: one name a class, in the order of the logits.
+        preprocessing: from a photo to the input.
+        provenance: plain data: reference, training, metrics, licence of the weights.
+        output: takes the logits from what the network returns; None reads a tensor, the first
+            element of a tuple, or ``.logits``.
+        recipe: how to build the network again, where that is known already.
+        folder: where it was loaded from or saved to.
+    """
+
+    network: nn.Module
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    output: Output | None = None
+    recipe: Mapping[str, Any] | None = None
+    folder: Path | None = None
+
+    @classmethod
+    def load(cls, reference: str | Path, *, class_names: Sequence[str] | None = None) -> "Classifier":
+        """Load a classifier from a reference, the same everywhere.
+
+        Args:
+            reference: a folder saved by mitate, ``timm:NAME``, ``timm:NAME@WEIGHTS``,
+                ``torchvision:NAME`` or ``torchvision:NAME@WEIGHTS``.
+            class_names: names of the classes; where they are of another number than the weights',
+                the head is made anew (untrained) and a warning says so.
+
+        Raises:
+            ClassifierError: no classifier there; WeightsError: weights of another architecture;
+            UnsafePickleError: weights that would run code.
+        """
+        from mitate.models.references import load
+
+        return load(str(reference), class_names)
+
+    @classmethod
+    def from_module(
+        cls,
+        network: nn.Module,
+        *,
+        classes: Sequence[str] | int | None = None,
+        preprocessing: Preprocessing | None = None,
+        output: Output | None = None,
+    ) -> "Classifier":
+        """Wrap a network as it is.
+
+        Args:
+            network: any module that gives logits.
+            classes: class names, or their number; None takes the number from the last linear layer.
+            preprocessing: None takes it from a timm network's configuration, and otherwise assumes
+                ImageNet's at 224 px (with a warning when photos, not tensors, are given).
+            output: takes the logits from an output that is no tensor, tuple or ``.logits``.
+        """
+        names = _class_names(network, classes)
+        known = preprocessing or timm_preprocessing(network)
+        provenance = {} if known else {"assumed_preprocessing": True}
+        return cls(network, names, known or Preprocessing(), provenance, output)
+
+    @classmethod
+    def from_learner(cls, learner: Any) -> "Classifier":
+        """Wrap a fastai Learner: its network, vocabulary, normalisation, size and resize method."""
+        from mitate.models.learners import from_learner
+
+        return from_learner(learner)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's weights are."""
+        weights = next(self.network.parameters(), None)
+        return weights.device if weights is not None else torch.device("cpu")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the network's weights."""
+        weights = next((p for p in self.network.parameters() if p.is_floating_point()), None)
+        return weights.dtype if weights is not None else torch.float32
+
+    def read(self, output: Any) -> Float[Tensor, "b classes"]:
+        """Take the logits from what the network returned.
+
+        Raises:
+            ClassifierError: no logits there; tells how to give ``output=``.
+        """
+        logits = self.output(output) if self.output else _first_logits(output)
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
+            found = tuple(logits.shape) if isinstance(logits, Tensor) else type(output).__name__
+            raise ClassifierError(
+                f"the network gives {found} where logits (batch, classes) are expected: pass "
+                "output=, a function from the network's output to the logits"
+            )
+        return logits
+
+    def logits(self, inputs: Float[Tensor, "b channels H W"]) -> Float[Tensor, "b classes"]:
+        """One forward without gradients, in evaluation mode; the network is left as it was."""
+        modules = [module for module in self.network.modules() if module.training]
+        for module in modules:
+            module.training = False
+        try:
+            with torch.no_grad():
+                return self.read(self.network(inputs.to(self.device, self.dtype)))
+        finally:
+            for module in modules:
+                module.training = True
+
+    def inputs(self, photos: Sequence[Image.Image]) -> Float[Tensor, "b channels H W"]:
+        """Preprocess RGB photos into one batch on the network's device."""
+        if self.provenance.get("assumed_preprocessing"):
+            warnings.warn(
+                "this network does not tell its preprocessing: ImageNet's mean and std at 224 px "
+                "are assumed; pass preprocessing=mitate.Preprocessing(...) to Classifier.from_module",
+                MitateWarning,
+                stacklevel=2,
+            )
+        batch = torch.stack([self.preprocessing(photo) for photo in photos])
+        return batch.to(self.device, self.dtype)
+
+    def save(self, folder: str | Path) -> "Classifier":
+        """Write ``classifier.json`` and ``weights.safetensors``; loads back to the same logits.
+
+        Raises:
+            ClassifierError: a network that cannot be built again.
+        """
+        from mitate.models.saved import save
+
+        return replace(self, folder=save(self, Path(folder)))
+
+    def with_provenance(self, **facts: Any) -> "Classifier":
+        """The same classifier with more provenance."""
+        return replace(self, provenance={**copy.deepcopy(dict(self.provenance)), **facts})
+
+    def class_index(self, name: str) -> int | None:
+        """The index of a class name, or None."""
+        return self.class_names.index(name) if name in self.class_names else None
+
+
+def timm_preprocessing(network: nn.Module) -> Preprocessing | None:
+    """The preprocessing that a timm network's configuration names, or None."""
+    if not getattr(network, "pretrained_cfg", None):
+        return None
+    config = imports.timm("data").resolve_model_data_config(network)
+    size = getattr(getattr(network, "patch_embed", None), "img_size", None)
+    return Preprocessing(
+        size=tuple(size or config["input_size"][1:]),
+        resize="squash" if config.get("crop_mode") == "squash" else "crop",
+        crop_fraction=min(1.0, float(config.get("crop_pct") or 1.0)),
+        interpolation=config["interpolation"] if config["interpolation"] != "random" else "bicubic",
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+    )
+
+
+def _class_names(network: nn.Module, classes: Sequence[str] | int | None) -> tuple[str, ...]:
+    if isinstance(classes, str):
+        raise UsageError("classes must be a list of names or their number, not one string")
+    if classes is not None and not isinstance(classes, int):
+        return tuple(str(name) for name in classes)
+    number = classes or _number_of_classes(network)
+    return tuple(f"class {index}" for index in range(number))
+
+
+def _number_of_classes(network: nn.Module) -> int:
+    number = getattr(network, "num_classes", None)
+    if isinstance(number, int) and number > 0:
+        return number
+    heads = [
+        module.out_features if isinstance(module, nn.Linear) else module.out_channels
+        for module in network.modules()
+        if isinstance(module, nn.Linear | nn.Conv2d)
+    ]
+    if not heads:
+        raise UsageError("the number of classes cannot be told from this network: pass classes=")
+    return heads[-1]
+
+
+def _first_logits(output: Any) -> Any:
+    if isinstance(output, tuple | list) and output:
+        return output[0]
+    return getattr(output, "logits", output)

@@ -1,0 +1,146 @@
+"""From a photo to the network's input, and back to the picture of what the network saw."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from mitate.errors import ClassifierError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+Resize = Literal["squash", "crop", "pad"]
+Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos"]
+RESAMPLING = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "nearest": Image.Resampling.NEAREST,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a photo becomes the network's input.
+
+    Attributes:
+        size: height and width of the input in pixels.
+        resize: ``squash`` the whole photo to the size; ``crop`` the largest centred part of the
+            size's aspect; ``pad`` the whole photo with its edges in the mean colour.
+        crop_fraction: the share of the crop's side that is kept (timm's ``crop_pct``).
+        interpolation: ``bilinear``, ``bicubic``, ``lanczos`` or ``nearest``, all antialiased.
+        mean: subtracted from each channel, of values in [0, 1]; one value means a grey input.
+        std: divides each channel.
+    """
+
+    size: tuple[int, int] = (224, 224)
+    resize: Resize = "squash"
+    crop_fraction: float = 1.0
+    interpolation: Interpolation = "bilinear"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        problem = self._problem()
+        if problem:
+            raise ClassifierError(f"preprocessing: {problem}")
+
+    def _problem(self) -> str | None:
+        if len(self.size) != 2 or min(self.size) < 1:
+            return f"size {self.size} must be (height, width) of 1 or more"
+        if self.resize not in ("squash", "crop", "pad"):
+            return f"resize {self.resize!r} must be squash, crop or pad"
+        if self.interpolation not in RESAMPLING:
+            return f"interpolation {self.interpolation!r} must be one of {', '.join(RESAMPLING)}"
+        if not 0 < self.crop_fraction <= 1:
+            return f"crop_fraction {self.crop_fraction} must be above 0 and at most 1"
+        if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
+            return "mean and std must have one value a channel, for 1 or 3 channels"
+        return None if min(self.std) > 0 else "std must be positive"
+
+    def __call__(self, photo: Image.Image) -> Float[Tensor, "channels H W"]:
+        """Turn an RGB photo into the normalised input."""
+        return self.normalize(self.pixels(photo))
+
+    def pixels(self, photo: Image.Image) -> np.ndarray:
+        """The resized photo as uint8 (H, W, channels), before normalisation."""
+        height, width = self.size
+        resized = self._fit(photo, (width, height), RESAMPLING[self.interpolation])
+        grey = len(self.mean) == 1
+        array = np.asarray(resized.convert("L" if grey else "RGB"))
+        return array[..., None] if grey else array
+
+    def normalize(self, pixels: np.ndarray) -> Float[Tensor, "channels H W"]:
+        """Turn uint8 pixels (H, W, channels) into the input."""
+        channels = torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
+        mean, std = self._stats(channels)
+        return (channels - mean) / std
+
+    def denormalize(self, inputs: Float[Tensor, "*b channels H W"]) -> np.ndarray:
+        """Turn inputs back into uint8 pictures (..., H, W, 3)."""
+        mean, std = self._stats(inputs)
+        shown = (inputs.detach().float() * std + mean).nan_to_num(0).clamp(0, 1)
+        pixels = (shown * 255).round().byte().movedim(-3, -1).cpu().numpy()
+        return np.repeat(pixels, 3, axis=-1) if len(self.mean) == 1 else pixels
+
+    def view(self, photo: Image.Image, longest: int = 640) -> Image.Image:
+        """The part of the photo that the network sees, undistorted, at most ``longest`` px."""
+        if self.resize == "squash":
+            width, height = photo.size
+        elif self.resize == "crop":
+            left, top, right, bottom = self._crop_box(photo.size)
+            width, height = right - left, bottom - top
+        else:
+            scale = max(photo.width / self.size[1], photo.height / self.size[0])
+            width, height = scale * self.size[1], scale * self.size[0]
+        shrink = min(1.0, longest / max(width, height))
+        size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+        return self._fit(photo, size, Image.Resampling.BILINEAR).convert("RGB")
+
+    def mask(self, mask: np.ndarray) -> np.ndarray:
+        """Bring a boolean mask (h, w) of the photo to the input's pixels, as shares in [0, 1]."""
+        image = Image.fromarray(mask.astype(np.float32), mode="F")
+        height, width = self.size
+        fitted = self._fit(image, (width, height), Image.Resampling.BOX)
+        return np.asarray(fitted, dtype=np.float32)
+
+    def _fit(
+        self, photo: Image.Image, size: tuple[int, int], resample: Image.Resampling
+    ) -> Image.Image:
+        if self.resize == "squash":
+            return photo.resize(size, resample)
+        if self.resize == "crop":
+            return photo.resize(size, resample, box=self._crop_box(photo.size))
+        return self._padded(photo, size, resample)
+
+    def _crop_box(self, photo: tuple[int, int]) -> tuple[float, float, float, float]:
+        width, height = photo
+        scale = min(width / self.size[1], height / self.size[0]) * self.crop_fraction
+        across, down = scale * self.size[1], scale * self.size[0]
+        left, top = (width - across) / 2, (height - down) / 2
+        return left, top, left + across, top + down
+
+    def _padded(
+        self, photo: Image.Image, size: tuple[int, int], resample: Image.Resampling
+    ) -> Image.Image:
+        scale = min(size[0] / photo.width, size[1] / photo.height)
+        inner = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
+        canvas = Image.new(photo.mode, size, self._padding(photo.mode))
+        place = ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
+        canvas.paste(photo.resize(inner, resample), place)
+        return canvas
+
+    def _padding(self, mode: str) -> Any:
+        levels = tuple(round(255 * level) for level in self.mean)
+        return levels if mode == "RGB" and len(levels) == 3 else 0
+
+    def _stats(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        mean, std = (
+            torch.tensor(values, device=like.device)[:, None, None]
+            for values in (self.mean, self.std)
+        )
+        return mean, std

@@ -1,0 +1,168 @@
+"""References to classifiers: a folder, timm:NAME[@WEIGHTS], torchvision:NAME[@WEIGHTS]."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from mitate import imports
+from mitate.errors import ClassifierError, MitateWarning, WeightsError
+from mitate.models import saved
+from mitate.models.architecture import build
+from mitate.models.classifier import Classifier, timm_preprocessing
+from mitate.models.hub import impatient_hub
+from mitate.models.preprocessing import Preprocessing
+from mitate.models.weights import load_into, read_weights
+
+IMAGENET = 1000
+
+
+def load(reference: str, class_names: Sequence[str] | None = None) -> Classifier:
+    """Load what a reference means; see Classifier.load."""
+    source, colon, rest = reference.partition(":")
+    if colon and source in ("timm", "torchvision"):
+        name, _, weights = rest.partition("@")
+        return from_library(source, name, Path(weights) if weights else None, class_names)
+    folder = Path(reference).expanduser()
+    if folder.suffix in (".pkl", ".pickle"):
+        raise ClassifierError(
+            f"{folder.name} is a pickle, and reading one runs code: mitate convert {folder.name} "
+            "OUT --trust-pickle SHA256 turns it into a classifier folder"
+        )
+    if not folder.exists():
+        raise ClassifierError(
+            f"no classifier at {reference!r}: give a folder that `mitate train` wrote, timm:NAME, "
+            "timm:NAME@WEIGHTS or torchvision:NAME@WEIGHTS"
+        )
+    if folder.is_file():
+        raise ClassifierError(
+            f"{reference} is a file: to use weights, name their architecture as well, "
+            f"timm:NAME@{reference}"
+        )
+    return saved.load(folder)
+
+
+def from_library(
+    library: str,
+    name: str,
+    weights_file: Path | None,
+    class_names: Sequence[str] | None = None,
+    **arguments: Any,
+) -> Classifier:
+    """Load an architecture of timm or torchvision with weights from a file or the hub.
+
+    ``arguments`` go to the builder (``img_size`` for networks of a fixed size).
+    """
+    weights = read_weights(weights_file) if weights_file else _hub_weights(library, name)
+    source = str(weights_file) if weights_file else f"{library}'s pretrained weights"
+    stored = _stored_classes(library, name, weights)
+    wanted = len(class_names) if class_names is not None else stored
+    recipe = {"kind": library, "name": name, "arguments": dict(arguments)}
+    if wanted is not None and wanted != IMAGENET:
+        recipe["arguments"]["num_classes"] = wanted
+    network = build(recipe).eval()
+    if wanted != stored and stored is not None:
+        weights = _without_head(network, weights, stored, wanted or 0, source)
+    load_into(network, weights, source)
+    return Classifier(
+        network=network,
+        class_names=_names(library, name, network, wanted or stored or IMAGENET, class_names),
+        preprocessing=_preprocessing(library, name, network),
+        provenance={"reference": f"{library}:{name}", "weights": source},
+        recipe=recipe,
+    )
+
+
+def _hub_weights(library: str, name: str) -> dict[str, Tensor]:
+    """Pretrained weights from the library's hub, or one error that names the two ways out."""
+    build({"kind": library, "name": name, "arguments": {}})
+    try:
+        with impatient_hub():
+            if library == "timm":
+                network = imports.timm().create_model(name, pretrained=True)
+            else:
+                network = imports.torchvision("models").get_model(name, weights="DEFAULT")
+    except Exception as exc:  # hubs raise whatever their HTTP libraries raise
+        raise ClassifierError(
+            f"the pretrained weights of {library}:{name} cannot be fetched here "
+            f"({type(exc).__name__}). Two ways out: download them elsewhere and name the file, "
+            f"{library}:{name}@weights.safetensors; or run once where the hub can be reached, so "
+            "that they lie in its cache"
+        ) from exc
+    state: dict[str, Tensor] = network.state_dict()
+    return state
+
+
+def _head_name(library: str, name: str) -> str | None:
+    """The name of the layer that gives the logits, in an architecture as it comes."""
+    if library == "timm":
+        config = imports.timm("models").get_pretrained_cfg(name.split(".")[0])
+        classifier = getattr(config, "classifier", None) if config else None
+        return classifier if isinstance(classifier, str) else None
+    import torch
+
+    with torch.device("meta"):
+        network = build({"kind": library, "name": name, "arguments": {}})
+    heads = [
+        inner
+        for inner, module in network.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d)
+    ]
+    return heads[-1] if heads else None
+
+
+def _stored_classes(library: str, name: str, weights: dict[str, Tensor]) -> int | None:
+    head = _head_name(library, name)
+    weight = weights.get(f"{head}.weight") if head else None
+    return int(weight.shape[0]) if weight is not None else None
+
+
+def _without_head(
+    network: nn.Module, weights: dict[str, Tensor], stored: int, wanted: int, source: str
+) -> dict[str, Tensor]:
+    own = network.state_dict()
+    odd = [n for n in weights if n in own and weights[n].shape != own[n].shape]
+    if any(weights[n].shape[0] != stored for n in odd):
+        raise WeightsError(f"{source} does not fit the architecture: {', '.join(odd[:4])} differ")
+    warnings.warn(
+        f"{source} has {stored} classes and {wanted} are wanted: the head ({', '.join(odd)}) is "
+        "made anew and is untrained",
+        MitateWarning,
+        stacklevel=4,
+    )
+    return {**weights, **{name: own[name] for name in odd}}
+
+
+def _names(
+    library: str, name: str, network: nn.Module, number: int, given: Sequence[str] | None
+) -> tuple[str, ...]:
+    if given is not None:
+        return tuple(given)
+    if number == IMAGENET:
+        return _imagenet_names(library, name)
+    return tuple(f"class {index}" for index in range(number))
+
+
+def _imagenet_names(library: str, name: str) -> tuple[str, ...]:
+    if library == "torchvision":
+        weights = imports.torchvision("models").get_model_weights(name).DEFAULT
+        return tuple(weights.meta["categories"])
+    info = imports.timm("data").ImageNetInfo()
+    return tuple(info.index_to_description(index).split(",")[0] for index in range(IMAGENET))
+
+
+def _preprocessing(library: str, name: str, network: nn.Module) -> Preprocessing:
+    if library == "timm":
+        return timm_preprocessing(network) or Preprocessing()
+    preset = imports.torchvision("models").get_model_weights(name).DEFAULT.transforms()
+    crop, resize = preset.crop_size[0], preset.resize_size[0]
+    return Preprocessing(
+        size=(crop, crop),
+        resize="crop",
+        crop_fraction=min(1.0, crop / resize),
+        interpolation=preset.interpolation.value,
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
+    )

@@ -1,0 +1,173 @@
+"""A classifier on disk: a folder of classifier.json and weights.safetensors."""
+
+import os
+import platform
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
+
+from mitate.errors import ClassifierError, WeightsError
+from mitate.models.architecture import build, describe
+from mitate.models.preprocessing import Interpolation, Preprocessing, Resize
+from mitate.models.weights import load_into, read_weights, sha256
+
+if TYPE_CHECKING:
+    from mitate.models.classifier import Classifier
+
+DESCRIPTION = "classifier.json"
+WEIGHTS = "weights.safetensors"
+VERSION = 1
+
+
+class PreprocessingFile(BaseModel):
+    """Preprocessing as it stands in the file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: tuple[int, int]
+    resize: Resize
+    crop_fraction: float
+    interpolation: Interpolation
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class ClassifierFile(BaseModel):
+    """What classifier.json holds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: Literal["mitate classifier"] = "mitate classifier"
+    version: int = VERSION
+    architecture: dict[str, Any]
+    class_names: tuple[str, ...]
+    preprocessing: PreprocessingFile
+    provenance: dict[str, Any] = Field(default_factory=dict)
+    libraries: dict[str, str] = Field(default_factory=dict)
+    weights_sha256: str
+
+
+def save(classifier: "Classifier", folder: Path) -> Path:
+    """Write the folder, description last, and check that it loads to the same logits."""
+    recipe = dict(classifier.recipe or describe(classifier.network))
+    _check_rebuilds(classifier, recipe)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_weights(classifier.network, folder / WEIGHTS)
+    description = ClassifierFile(
+        architecture=recipe,
+        class_names=classifier.class_names,
+        preprocessing=PreprocessingFile(**vars(classifier.preprocessing)),
+        provenance=dict(classifier.provenance),
+        libraries=libraries(),
+        weights_sha256=sha256(folder / WEIGHTS),
+    )
+    write_atomically(folder / DESCRIPTION, description.model_dump_json(indent=2) + "\n")
+    return folder
+
+
+def load(folder: Path) -> "Classifier":
+    """Read a classifier folder.
+
+    Raises:
+        ClassifierError: the folder is incomplete, of a newer version, or altered.
+    """
+    from mitate.models.classifier import Classifier
+
+    description = _read_description(folder)
+    weights = folder / WEIGHTS
+    if not weights.is_file():
+        raise WeightsError(f"{folder} has no {WEIGHTS}: copy the whole classifier folder")
+    if sha256(weights) != description.weights_sha256:
+        raise WeightsError(
+            f"{weights} is not the file that {DESCRIPTION} was written for (its SHA-256 differs): "
+            "copy the classifier folder again"
+        )
+    network = build(description.architecture).eval()
+    load_into(network, read_weights(weights), str(weights))
+    return Classifier(
+        network=network,
+        class_names=description.class_names,
+        preprocessing=Preprocessing(**description.preprocessing.model_dump()),
+        provenance=description.provenance,
+        recipe=description.architecture,
+        folder=folder,
+    )
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that it is whole or absent."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def libraries() -> dict[str, str]:
+    """Versions of what a classifier depends on."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for name in ("mitate", "torch", "torchvision", "timm", "fastai", "numpy", "pillow"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _read_description(folder: Path) -> ClassifierFile:
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise ClassifierError(
+            f"{folder} holds no {DESCRIPTION}: name a folder that `mitate train` or `mitate "
+            "convert` wrote, or timm:NAME@WEIGHTS"
+        )
+    try:
+        description = ClassifierFile.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as exc:
+        first = str(exc).splitlines()[0]
+        raise ClassifierError(f"{path} is not a description of a classifier: {first}") from exc
+    if description.version > VERSION:
+        raise ClassifierError(
+            f"{path} is of version {description.version} and this mitate reads {VERSION}: update it"
+        )
+    return description
+
+
+def _check_rebuilds(classifier: "Classifier", recipe: dict[str, Any]) -> None:
+    """A recipe that builds another network must not be written."""
+    twin = build(recipe).eval()
+    load_into(twin, classifier.network.state_dict(), "the network built again")
+    height, width = classifier.preprocessing.size
+    channels = len(classifier.preprocessing.mean)
+    generator = torch.Generator().manual_seed(0)
+    probe = torch.randn(1, channels, height, width, generator=generator)
+    twin.to(classifier.device, classifier.dtype)
+    with torch.no_grad():
+        again = classifier.read(twin(probe.to(classifier.device, classifier.dtype)))
+    if not torch.allclose(classifier.logits(probe), again, rtol=1e-3, atol=1e-4):
+        raise ClassifierError(
+            f"this {type(classifier.network).__name__} was built with options that mitate does not "
+            "know, and built again it gives other scores: use Classifier.from_module in Python"
+        )
+
+
+def _write_weights(network: nn.Module, path: Path) -> None:
+    from safetensors.torch import save_file
+
+    tensors: dict[str, Tensor] = {
+        name: value.detach().cpu().contiguous().clone()
+        for name, value in network.state_dict().items()
+    }
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file(tensors, temporary)
+    temporary.replace(path)

@@ -1,0 +1,147 @@
+"""Reading weights without running code, and fitting them to an architecture."""
+
+import hashlib
+import pickletools
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO
+
+import torch
+from torch import Tensor, nn
+
+from mitate.errors import UnsafePickleError, WeightsError
+
+SHOWN = 4
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a state dict from a safetensors file or a ``.pth`` that holds nothing but tensors.
+
+    Raises:
+        WeightsError: no such file, or not a file of weights.
+        UnsafePickleError: a pickle that names anything but tensors; the names are listed.
+    """
+    if not path.is_file():
+        raise WeightsError(f"no weights file at {path}: check the path")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    return _state_dict(_read_pth(path), path)
+
+
+def load_into(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Load weights strictly.
+
+    Raises:
+        WeightsError: names or shapes that do not fit, with examples of each.
+    """
+    problems = list(_misfits(network, weights))
+    if problems:
+        raise WeightsError(
+            f"{source} does not fit {type(network).__name__}: {'; '.join(problems)}. "
+            "Name the architecture that these weights were made for"
+        )
+    network.load_state_dict(dict(weights), strict=True)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def pickle_globals(path: Path) -> tuple[str, ...]:
+    """Names that a pickle (or torch's zip of one) would import; read without running it."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            inner = [name for name in archive.namelist() if name.endswith("data.pkl")]
+            names = [found for name in inner for found in _globals_of(archive.open(name))]
+    else:
+        with path.open("rb") as file:
+            names = list(_globals_of(file))
+    return tuple(dict.fromkeys(names))
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as exc:
+        raise WeightsError(f"{path} is not a safetensors file: {exc}") from exc
+
+
+def _read_pth(path: Path) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as exc:  # torch raises pickle, zip, EOF and runtime errors for a bad file
+        strange = [name for name in _globals_or_none(path) if not _is_plain(name)]
+        if strange:
+            more = f" and {len(strange) - SHOWN} more" if len(strange) > SHOWN else ""
+            raise UnsafePickleError(
+                f"{path} is a pickle that would run code; it names {', '.join(strange[:SHOWN])}"
+                f"{more}. If you trust where it comes from: mitate convert {path.name} OUT "
+                "--trust-pickle SHA256"
+            ) from exc
+        raise WeightsError(f"{path} is not a file of weights that torch can read") from exc
+
+
+def _state_dict(loaded: object, path: Path) -> dict[str, Tensor]:
+    for key in ("state_dict", "model", "state_dict_ema", "model_ema"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+            break
+    if not isinstance(loaded, dict) or not loaded:
+        raise WeightsError(f"{path} holds no state dict (names and tensors)")
+    odd = [str(key) for key, value in loaded.items() if not isinstance(value, Tensor)]
+    if odd:
+        raise WeightsError(f"{path} holds more than tensors: {', '.join(odd[:SHOWN])}")
+    return {str(key).removeprefix("module."): value for key, value in loaded.items()}
+
+
+def _misfits(network: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[str]:
+    own = network.state_dict()
+    missing = [name for name in own if name not in weights]
+    strange = [name for name in weights if name not in own]
+    shapes = [
+        f"{name} is {tuple(weights[name].shape)}, expected {tuple(own[name].shape)}"
+        for name in own
+        if name in weights and weights[name].shape != own[name].shape
+    ]
+    for word, names in (("missing", missing), ("not of this network", strange), ("shape", shapes)):
+        if names:
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            yield f"{word}: {', '.join(names[:SHOWN])}{more}"
+
+
+def _globals_or_none(path: Path) -> tuple[str, ...]:
+    try:
+        return pickle_globals(path)
+    except Exception:  # not a pickle at all: there is nothing to name
+        return ()
+
+
+def _is_plain(name: str) -> bool:
+    return name.startswith(("torch.", "collections.OrderedDict", "numpy.dtype")) and not any(
+        part in name for part in ("torch.nn", "torch.hub", "torch.load")
+    )
+
+
+def _globals_of(file: IO[bytes]) -> Iterator[str]:
+    """Follow the strings that STACK_GLOBAL takes from the stack or the memo."""
+    strings: list[str] = []
+    memo: dict[int, str] = {}
+    for opcode, argument, _ in pickletools.genops(file):
+        if opcode.name in ("GLOBAL", "INST"):
+            yield str(argument).replace(" ", ".")
+        elif opcode.name == "STACK_GLOBAL" and len(strings) >= 2:
+            yield f"{strings[-2]}.{strings[-1]}"
+        elif opcode.name == "MEMOIZE":
+            memo[len(memo)] = strings[-1] if strings else ""
+        elif "PUT" in opcode.name and strings:
+            memo[int(argument)] = strings[-1]
+        elif "GET" in opcode.name:
+            strings.append(memo.get(int(argument), ""))
+        elif isinstance(argument, str):
+            strings.append(argument)
