@@ -1,0 +1,111 @@
+"""What a report consists of: values only, no page and no numbers derived."""
+
+from dataclasses import dataclass
+from itertools import groupby
+
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class MapPicture:
+    """One map of one case, already in colours.
+
+    Attributes:
+        method: The method's name, as people should read it.
+        layer: Where the network was tapped.
+        class_name: The class that the map explains.
+        probability: Of that class; NaN where there is none.
+        heat: The map in colours, RGB, of the shape of the photo; small will do.
+        flag: In words, why this map should not be read (zero, constant …).
+    """
+
+    method: str
+    layer: str
+    class_name: str
+    probability: float
+    heat: Image.Image
+    flag: str = ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One photo with what was predicted, what is true where that is known, and the maps."""
+
+    name: str
+    picture: Image.Image
+    true: str | None
+    predicted: str
+    probability: float
+    maps: tuple[MapPicture, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """``right``, ``wrong``, or ``unknown`` without a true class."""
+        if self.true is None:
+            return "unknown"
+        return "right" if self.true == self.predicted else "wrong"
+
+    @property
+    def methods(self) -> tuple[tuple[str, str, tuple[MapPicture, ...]], ...]:
+        """The maps as (method, layer, maps), in the order given."""
+        runs = groupby(self.maps, key=lambda shown: (shown.method, shown.layer))
+        return tuple((method, layer, tuple(run)) for (method, layer), run in runs)
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """How well one class is recognised; shares in [0, 1]."""
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True)
+class EnergyRow:
+    """Share of a method's maps that lies on the masks, in [0, 1], with its 95 % interval."""
+
+    method: str
+    layer: str
+    share: float
+    low: float
+    high: float
+    control: bool
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a report shows; what is empty is left out.
+
+    Attributes:
+        title: What was done, in a few words.
+        subtitle: One sentence more.
+        facts: What was trained on what: (word, value).
+        accuracy: In [0, 1]; None without true classes.
+        macro_f1: In [0, 1]; None without true classes.
+        classes: Scores class by class.
+        confusion: Counts; a row a true class, a column a predicted one, both as in `class_names`.
+        class_names: The order of the classes everywhere.
+        cases: The gallery.
+        energy: Where the maps lie, methods and controls.
+        curve: (epoch, training loss, validation loss, accuracy) an epoch.
+        notices: What should be known about the data, a sentence each.
+        region: What the masks of `energy` mark.
+    """
+
+    title: str
+    subtitle: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
+    accuracy: float | None = None
+    macro_f1: float | None = None
+    classes: tuple[ClassScores, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] = ()
+    class_names: tuple[str, ...] = ()
+    cases: tuple[Case, ...] = ()
+    energy: tuple[EnergyRow, ...] = ()
+    curve: tuple[tuple[int, float, float, float], ...] = ()
+    notices: tuple[str, ...] = ()
+    region: str = "the marked region"

@@ -1,0 +1,109 @@
+"""The report: one HTML file that opens from disk and needs nothing else."""
+
+import os
+from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from math import isfinite
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from mitate.drawing.colour import OPACITY
+from mitate.view import curve, findings, formats
+from mitate.view.contents import Case, ClassScores, EnergyRow, MapPicture, Report
+
+__all__ = [
+    "Case",
+    "ClassScores",
+    "EnergyRow",
+    "MapPicture",
+    "Report",
+    "render_report",
+    "write_report",
+]
+
+HERE = Path(__file__).parent
+PHOTO, HEAT = 320, 160
+VERDICTS = {"wrong": "Wrong", "right": "Right", "unknown": "Predicted"}
+
+
+@dataclass(frozen=True)
+class Group:
+    """The cases of one class: those that went wrong first, the most confident errors on top."""
+
+    class_name: str
+    parts: tuple[tuple[str, str, tuple[Case, ...]], ...]
+
+
+def render_report(report: Report) -> str:
+    """The report as one HTML page without any reference to the outside."""
+    script = (HERE / "report.js").read_text(encoding="utf-8")
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            report=report,
+            groups=tuple(_groups(report)),
+            charts=curve.charts(report.curve),
+            findings=findings.findings(report),
+            verdict=lambda row: findings.verdict(row, report),
+            reach=findings.reach(report),
+            floor=best.share if (best := findings.best_control(report)) else 0.0,
+            opacity=OPACITY,
+            script=Markup(script),
+            script_hash=b64encode(sha256(script.encode()).digest()).decode(),
+            style=Markup((HERE / "report.css").read_text(encoding="utf-8")),
+        )
+    )
+
+
+def write_report(report: Report, path: str | os.PathLike[str]) -> Path:
+    """Write the report; the file appears whole or not at all."""
+    path = Path(path)
+    # Odd file names hold surrogates, which UTF-8 has no place for.
+    content = render_report(report).encode("utf-8", "backslashreplace")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def _groups(report: Report) -> Iterator[Group]:
+    found = {case.true or case.predicted for case in report.cases}
+    ordered = [name for name in report.class_names if name in found]
+    for name in ordered + sorted(found - set(ordered)):
+        cases = [case for case in report.cases if (case.true or case.predicted) == name]
+        parts = ((v, words, _sorted(cases, v)) for v, words in VERDICTS.items())
+        yield Group(name, tuple(part for part in parts if part[2]))
+
+
+def _sorted(cases: list[Case], verdict: str) -> tuple[Case, ...]:
+    chosen = [case for case in cases if case.verdict == verdict]
+    return tuple(
+        sorted(chosen, key=lambda case: -case.probability if isfinite(case.probability) else 0)
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = formats.percent
+    environment.filters["number"] = formats.number
+    environment.filters["fraction"] = formats.fraction
+    environment.filters["photo"] = lambda picture: formats.embedded(picture, PHOTO)
+    environment.filters["heat"] = lambda picture: formats.embedded(picture, HEAT)
+    environment.globals.update(chart_width=curve.WIDTH, chart_height=curve.HEIGHT)
+    return environment
