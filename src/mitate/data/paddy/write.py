@@ -1,0 +1,153 @@
+"""A simulated data set on disk: photos, masks and an index."""
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mitate.data.paddy.photo import CLASSES, Photo, check, draw
+from mitate.data.paddy.stamp import Stamp
+from mitate.errors import DataError, UsageError
+
+DRAWING = 1
+SPLITS = ("train", "valid")
+DONE, BEGUN, INDEX = "paddy.json", "paddy.part.json", "index.csv"
+COLUMNS = ("path", "label", "mask", "split", "stamp")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is drawn. Equal plans give equal files."""
+
+    train_per_class: int
+    valid_per_class: int
+    size: int
+    seed: int
+    stamp: Stamp | None
+
+    def __post_init__(self) -> None:
+        check("normal", self.size)
+        if min(self.train_per_class, self.valid_per_class) < 0 or not self.total:
+            raise UsageError("nothing to draw: ask for at least one photo of each class")
+        if self.seed < 0:
+            raise UsageError(f"a seed of {self.seed} cannot be used; give one from 0 up")
+
+    @property
+    def total(self) -> int:
+        """Photos in all."""
+        return len(CLASSES) * (self.train_per_class + self.valid_per_class)
+
+    def entries(self) -> Iterator[tuple[str, str, int]]:
+        """Every photo as (split, class, index)."""
+        for split, count in zip(SPLITS, (self.train_per_class, self.valid_per_class), strict=True):
+            for disease in CLASSES:
+                yield from ((split, disease, index) for index in range(count))
+
+    def text(self) -> str:
+        """The plan as it is kept in the folder."""
+        return json.dumps({"drawing": DRAWING, **asdict(self)}, indent=2) + "\n"
+
+
+def write_paddy(
+    folder: str | os.PathLike[str],
+    *,
+    train_per_class: int = 120,
+    valid_per_class: int = 30,
+    size: int = 128,
+    seed: int = 0,
+    stamp: Stamp | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write a simulated data set and give the path of its index.
+
+    The folder gets images/<split>/<class>/0001.jpg, masks/<split>/<class>/0001.png (0 background,
+    1 plant, 2 symptom) and index.csv with columns path, label, mask, split and stamp. A photo
+    depends on seed, split, class and its number alone, not on how many are drawn. A folder that
+    holds the same set already is left as it is; an interrupted one is drawn again.
+
+    Args:
+        folder: where to write; made when it does not exist.
+        train_per_class: training photos of each class.
+        valid_per_class: validation photos of each class.
+        size: pixels a side.
+        seed: from 0 up.
+        stamp: a date stamp planted on one class's training photos.
+        progress: called with (photos done, photos in all).
+
+    Raises:
+        UsageError: numbers that make no data set.
+        DataError: the folder holds something else.
+    """
+    plan = Plan(train_per_class, valid_per_class, size, seed, stamp)
+    root = Path(folder)
+    if complete(root, plan):
+        return root / INDEX
+    root.mkdir(parents=True, exist_ok=True)
+    (root / BEGUN).write_text(plan.text(), encoding="utf-8")
+    write_index(root, write_photos(root, plan, progress or (lambda done, total: None)))
+    os.replace(root / BEGUN, root / DONE)
+    return root / INDEX
+
+
+def complete(root: Path, plan: Plan) -> bool:
+    """Whether the folder holds the plan's photos; False where they may be drawn."""
+    if root.exists() and not root.is_dir():
+        raise DataError(f"{root} is a file; name a folder for the simulated photos")
+    for name in (DONE, BEGUN):
+        if (root / name).is_file():
+            if (root / name).read_text(encoding="utf-8") != plan.text():
+                raise DataError(
+                    f"{root} holds simulated photos drawn with other parameters (see {name}); "
+                    "name another folder, delete this one, or use the same parameters"
+                )
+            return name == DONE and (root / INDEX).is_file()
+    if root.is_dir() and any(root.iterdir()):
+        raise DataError(f"{root} holds other files; name a new or an empty folder")
+    return False
+
+
+def write_photos(
+    root: Path, plan: Plan, progress: Callable[[int, int], None]
+) -> list[tuple[str, ...]]:
+    """Draw and save every photo; the rows of the index."""
+    for branch in ("images", "masks"):
+        for split, disease in {entry[:2] for entry in plan.entries()}:
+            (root / branch / split / disease).mkdir(parents=True, exist_ok=True)
+    rows: list[tuple[str, ...]] = []
+    for done, (split, disease, index) in enumerate(plan.entries(), start=1):
+        photo, stamped = simulate(plan, split, disease, index)
+        rows.append((*save(root, photo, split, disease, index), split, str(int(stamped))))
+        progress(done, plan.total)
+    return rows
+
+
+def simulate(plan: Plan, split: str, disease: str, index: int) -> tuple[Photo, bool]:
+    """The index-th photo of a class, and whether it bears the stamp."""
+    key = [plan.seed, SPLITS.index(split), CLASSES.index(disease), index]
+    rng = np.random.default_rng(np.random.SeedSequence(key))
+    photo = draw(disease, rng, plan.size)
+    if plan.stamp is None or not plan.stamp.marks(split, disease, index):
+        return photo, False
+    return Photo(plan.stamp.press(photo.image, rng), photo.mask), True
+
+
+def save(root: Path, photo: Photo, split: str, disease: str, index: int) -> tuple[str, str, str]:
+    """Save a photo and its mask; the index's path, label and mask."""
+    place = f"{split}/{disease}/{index + 1:04d}"
+    path, mask = f"images/{place}.jpg", f"masks/{place}.png"
+    Image.fromarray(photo.image).save(root / path, quality=95, subsampling=0)
+    Image.fromarray(photo.mask).save(root / mask, compress_level=1)
+    return path, disease, mask
+
+
+def write_index(root: Path, rows: list[tuple[str, ...]]) -> None:
+    """Write the table of photos."""
+    with (root / INDEX).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(rows)
