@@ -1,8 +1,17 @@
-"""What every test may use: the real photos beside the checkout, where they are."""
+"""What every test may use; shapes are checked at run time in all of mitate."""
 
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `oracles` and `typechecking`
+# Before the first import of mitate, or what is imported already goes unchecked.
+jaxtyping.install_import_hook("mitate", "typechecking.checked")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -13,3 +22,11 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip("the real photos and weights are not beside this checkout")
     return SHARED
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """No run-time type check, as for users: for tests of what they are told about a wrong type."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -17,7 +17,14 @@ HOMES = {
     "MitateWarning": "mitate.errors",
     "Preprocessing": "mitate.models.preprocessing",
 }
-__all__ = ["Classifier", "Explainer", "Explanation", "MitateError", "MitateWarning", "Preprocessing"]
+__all__ = [
+    "Classifier",
+    "Explainer",
+    "Explanation",
+    "MitateError",
+    "MitateWarning",
+    "Preprocessing",
+]
 __version__ = "0.1.0"
 
 

@@ -48,7 +48,7 @@ def declare_missing_operators() -> None:
         return
     for library in sorted(Path(spec.origin).parent.glob("_C*")):
         try:
-            torch.ops.load_library(str(library))
+            torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
             return
         except OSError:
             continue

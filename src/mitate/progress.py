@@ -4,31 +4,55 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
-Advance = Callable[[int], None]
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+Advance = Callable[[float], None]
 PLAIN_EVERY = 10.0
+_outer: ContextVar["Progress | None"] = ContextVar("_outer", default=None)
 
 
 @contextmanager
 def progress(description: str, total: int | None, *, shown: bool = True) -> Iterator[Advance]:
     """Show how far a piece of work is; give a function that is called with the steps done.
 
-    On a terminal it is a bar with the time that is left; elsewhere a line every ten seconds and one
-    at the end of work that took longer. It goes to standard error.
+    On a terminal it is a bar with the time that is left, under the bar of the work that this is
+    part of; elsewhere a line every ten seconds and one at the end of work that took longer. It goes
+    to standard error.
     """
     if not shown:
         yield lambda steps: None
     elif sys.stderr.isatty():
-        with _bar(description, total) as advance:
-            yield advance
+        with _bars() as bars:
+            task = bars.add_task(description, total=total)
+            try:
+                yield lambda steps: bars.advance(task, steps)
+            finally:
+                bars.remove_task(task)
     else:
-        yield _plain_lines(description, total)
+        lines = _PlainLines(description, total)
+        yield lines.advance
+        lines.end()
 
 
 @contextmanager
-def _bar(description: str, total: int | None) -> Iterator[Advance]:
+def _bars() -> Iterator["Progress"]:
+    """The bars that are on the terminal already, or new ones: a terminal has room for one set."""
+    outer = _outer.get()
+    if outer is not None:
+        yield outer
+        return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
@@ -36,20 +60,30 @@ def _bar(description: str, total: int | None) -> Iterator[Advance]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=total)
-        yield lambda steps: bar.advance(task, steps)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        token = _outer.set(bars)
+        try:
+            yield bars
+        finally:
+            _outer.reset(token)
 
 
-def _plain_lines(description: str, total: int | None) -> Advance:
-    done, told = 0, time.monotonic()
+class _PlainLines:
+    def __init__(self, description: str, total: int | None) -> None:
+        self.description = description
+        self.of = "" if total is None else f" of {total}"
+        self.done = 0.0
+        self.started = self.told = time.monotonic()
 
-    def advance(steps: int) -> None:
-        nonlocal done, told
-        done += steps
-        if time.monotonic() - told >= PLAIN_EVERY:
-            told = time.monotonic()
-            of = f" of {total}" if total is not None else ""
-            print(f"{description}: {done}{of}", file=sys.stderr, flush=True)
+    def advance(self, steps: float) -> None:
+        self.done += steps
+        if time.monotonic() - self.told >= PLAIN_EVERY:
+            self._tell()
 
-    return advance
+    def end(self) -> None:
+        if time.monotonic() - self.started >= PLAIN_EVERY:
+            self._tell()
+
+    def _tell(self) -> None:
+        self.told = time.monotonic()
+        print(f"{self.description}: {self.done:.0f}{self.of}", file=sys.stderr, flush=True)

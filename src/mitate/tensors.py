@@ -1,8 +1,11 @@
 """Small operations on tensors that several rooms need."""
 
+from collections.abc import Sequence
+from hashlib import sha256
+
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mitate.errors import UsageError
@@ -10,11 +13,28 @@ from mitate.errors import UsageError
 RESIZE_MODES = ("bilinear", "bicubic", "nearest")
 
 
-def seeded(seed: int | torch.Generator) -> torch.Generator:
-    """Give a CPU generator; an integer seeds a new one, so that the global state is not touched."""
-    if isinstance(seed, torch.Generator):
-        return seed
-    return torch.Generator().manual_seed(seed)
+def generators(seed: int, images: Sequence[Tensor]) -> list[torch.Generator]:
+    """Give each image a CPU generator of its own, without touching the global state.
+
+    It is seeded by ``seed`` and the image's numbers, so that an image draws the same in any batch
+    and two images draw independently.
+    """
+    return [torch.Generator().manual_seed(_seed_of(seed, image)) for image in images]
+
+
+def _seed_of(seed: int, image: Tensor) -> int:
+    numbers = image.detach().to("cpu", torch.float64).contiguous().numpy().tobytes()
+    return int.from_bytes(sha256(str(seed).encode() + b":" + numbers).digest()[:8], "big") >> 1
+
+
+def at_least_single(tensor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Raise half precision to float32, where sums over channels and tiny products are safe."""
+    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+
+
+def varies(maps: Float[Tensor, "*n h w"]) -> Bool[Tensor, "*n"]:
+    """Whether each map takes more than one value over space."""
+    return maps.amax((-2, -1)) > maps.amin((-2, -1))
 
 
 def resize_maps(
@@ -31,7 +51,7 @@ def resize_maps(
         raise UsageError(f"unknown resize mode {mode!r}: use one of {', '.join(RESIZE_MODES)}")
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps
-    exact = maps if maps.dtype in (torch.float32, torch.float64) else maps.float()
+    exact = at_least_single(maps)
     if mode == "nearest":
         return F.interpolate(exact, size, mode=mode).to(maps.dtype)
     resized = F.interpolate(exact, size, mode=mode, align_corners=False)

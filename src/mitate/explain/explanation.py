@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -12,32 +12,15 @@ from PIL import Image
 from torch import Tensor
 
 from mitate.errors import UsageError
+from mitate.explain.flags import Flag
+from mitate.explain.targets import UNKNOWN
 from mitate.tensors import relative_to_maximum, resize_maps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FORMAT, VERSION = "mitate explanation", 1
 
-
-@dataclass(frozen=True)
-class Flag:
-    """Something wrong with one map, and why.
-
-    Attributes:
-        image: index of the image in the batch.
-        target: index of the target, 0 to k - 1.
-        kind: ``zero``, ``constant`` or ``not finite``.
-        reason: what is known of the cause, in words.
-    """
-
-    image: int
-    target: int
-    kind: str
-    reason: str
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Explanation:
     """Maps of a batch of images.
 
@@ -89,7 +72,7 @@ class Explanation:
     def __iter__(self) -> Iterator["Explanation"]:
         return (self[index] for index in range(len(self)))
 
-    def __getitem__(self, index: int | slice) -> "Explanation":
+    def __getitem__(self, index: SupportsIndex | slice) -> "Explanation":
         """The explanation of one image or of a slice of them, still as a batch."""
         chosen = range(len(self))[index]
         kept = [chosen] if isinstance(chosen, int) else list(chosen)
@@ -137,21 +120,41 @@ class Explanation:
         """The maps divided by their largest absolute value; what is not finite becomes 0."""
         return relative_to_maximum(self.maps.nan_to_num(0, 0, 0))
 
+    @property
+    def signed(self) -> bool:
+        """Whether a map is negative anywhere."""
+        return bool((self.maps < 0).any())
+
     def overlay(
         self,
         *,
         colormap: str | None = None,
         opacity: float | None = None,
         mode: str = "bicubic",
+        signed: bool | None = None,
     ) -> list[list[Image.Image]]:
-        """Draw every map over its picture: a list an image, of one picture a target."""
-        from mitate.drawing.colour import overlay
+        """Draw every map over its picture: a list an image, of one picture a target.
 
-        style = {"colormap": colormap, "opacity": opacity}
-        given = {name: value for name, value in style.items() if value is not None}
+        Args:
+            colormap: any of matplotlib's; None takes one that is safe for colour-blind people.
+            opacity: from 0, the picture alone, to 1; None takes 0.5.
+            mode: how maps are resized.
+            signed: whether colours run from -1 rather than from 0; None asks the maps.
+        """
+        from mitate.drawing.colour import OPACITY, overlay
+
+        signed = self.signed if signed is None else signed
+        chosen = default_colormap(colormap, signed)
+        strength = OPACITY if opacity is None else opacity
         return [
             [
-                overlay(picture, self.heat(index, target, picture.size, mode), **given)
+                overlay(
+                    picture,
+                    self.heat(index, target, picture.size, mode),
+                    colormap=chosen,
+                    opacity=strength,
+                    signed=signed,
+                )
                 for target in range(self.classes.shape[1])
             ]
             for index, picture in enumerate(self.shown())
@@ -197,43 +200,64 @@ class Explanation:
 
     def heat(
         self, image: int, target: int, size: tuple[int, int], mode: str = "bicubic"
-    ) -> np.ndarray:
-        """One normalised map as an array (height, width) for a picture of ``size`` (width, height)."""
-        chosen = self.normalized()[image : image + 1, target : target + 1].float()
-        resized = resize_maps(chosen, (size[1], size[0]), mode)
+    ) -> Float[np.ndarray, "height width"]:
+        """One normalised map for a picture of ``size`` (width, height)."""
+        chosen = self.maps[image : image + 1, target : target + 1].float().nan_to_num(0, 0, 0)
+        resized = resize_maps(relative_to_maximum(chosen), (size[1], size[0]), mode)
         return resized[0, 0].detach().cpu().numpy()
+
+
+def default_colormap(colormap: str | None, signed: bool) -> str:
+    """The colormap that was asked for, or the one for maps with or without a negative side."""
+    from mitate.drawing.colour import COLORMAP, DIVERGING
+
+    return colormap or (DIVERGING if signed else COLORMAP)
 
 
 def joined(parts: Sequence[Explanation]) -> Explanation:
     """One explanation of the batches that were explained one after the other.
 
+    Names and pictures are kept where every part has them.
+
     Raises:
-        UsageError: parts of another method, layer, or number of targets.
+        UsageError: no part, or parts of another method, layer, or number of targets or classes.
     """
-    if len(parts) == 1:
-        return parts[0]
-    first = parts[0]
-    if len({(part.method, part.layer, part.maps.shape[1:]) for part in parts}) > 1:
-        raise UsageError("explanations of different methods, layers or sizes cannot be joined")
-    starts = np.cumsum([0, *(len(part) for part in parts)])
+    if not parts:
+        raise UsageError("there is no explanation to join")
+    if len({(p.method, p.layer, p.maps.shape[1:], p.class_names, p.input_size) for p in parts}) > 1:
+        raise UsageError(
+            "explanations of different methods, layers, classes or sizes cannot be joined"
+        )
+    images = sum(len(part) for part in parts)
     return replace(
-        first,
+        parts[0],
         maps=torch.cat([part.maps for part in parts]),
         classes=torch.cat([part.classes for part in parts]),
         logits=torch.cat([part.logits for part in parts]),
-        flags=tuple(
-            replace(flag, image=flag.image + int(start))
-            for part, start in zip(parts, starts, strict=False)
-            for flag in part.flags
-        ),
-        names=tuple(name for part in parts for name in part.names),
-        labels=tuple(label for part in parts for label in part.labels),
-        cost=sum(part.cost * len(part) for part in parts) / sum(len(part) for part in parts),
-        pictures=_joined_pictures(parts),
+        flags=tuple(_flags_of(parts)),
+        names=_all_or_none([part.names for part in parts], parts) or (),
+        labels=_joined_labels(parts),
+        cost=sum(part.cost * len(part) for part in parts) / max(images, 1),
+        pictures=_all_or_none([part.pictures or () for part in parts], parts),
     )
 
 
-def _joined_pictures(parts: Sequence[Explanation]) -> tuple[Image.Image, ...] | None:
-    if any(part.pictures is None for part in parts):
+def _flags_of(parts: Sequence[Explanation]) -> Iterator[Flag]:
+    start = 0
+    for part in parts:
+        yield from (replace(flag, image=flag.image + start) for flag in part.flags)
+        start += len(part)
+
+
+def _joined_labels(parts: Sequence[Explanation]) -> tuple[int, ...]:
+    if not any(part.labels for part in parts):
+        return ()
+    return tuple(label for part in parts for label in part.labels or [UNKNOWN] * len(part))
+
+
+def _all_or_none(
+    lists: Sequence[tuple[Any, ...]], parts: Sequence[Explanation]
+) -> tuple[Any, ...] | None:
+    if any(len(found) != len(part) for found, part in zip(lists, parts, strict=True)):
         return None
-    return tuple(picture for part in parts for picture in part.pictures or ())
+    return tuple(entry for found in lists for entry in found)

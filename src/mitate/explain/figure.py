@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from mitate.drawing.colour import COLORMAP
+from PIL import Image
+
 from mitate.errors import UsageError
-from mitate.explain.explanation import Explanation
+from mitate.explain.explanation import Explanation, default_colormap
 
 if TYPE_CHECKING:
     from mitate.drawing.layout import Panel, Row
@@ -34,7 +35,12 @@ def draw(
     first = explanations[0]
     if any(len(other) != len(first) for other in explanations):
         raise UsageError("explanations side by side must be of the same images")
-    overlays = [e.overlay(colormap=colormap, opacity=opacity, mode=mode) for e in explanations]
+    signed = any(e.signed for e in explanations)
+    colormap = default_colormap(colormap, signed)
+    overlays = [
+        e.overlay(colormap=colormap, opacity=opacity, mode=mode, signed=signed)
+        for e in explanations
+    ]
     rows = [
         _row(explanations, [drawn[index] for drawn in overlays], index)
         for index in range(len(first))
@@ -43,10 +49,10 @@ def draw(
     headings = [f"{e.method} · {e.layer}" for e in explanations for _ in range(e.classes.shape[1])]
     return draw_sheet(
         rows,
-        colormap=colormap or COLORMAP,
+        colormap=colormap,
         column_titles=["", *headings] if several else (),
         title=title or ("" if several else f"{first.method} · {first.layer}"),
-        signed=any(bool((e.maps < 0).any()) for e in explanations),
+        signed=signed,
     )
 
 
@@ -54,6 +60,8 @@ def as_html(explanation: Explanation) -> str:
     """The figure of an explanation as an inline picture, for notebooks."""
     from mitate.drawing.sheet import encode
 
+    if not len(explanation):
+        return "<p>an explanation of no image</p>"
     shown = explanation[:MOST_ROWS]
     picture = b64encode(encode(draw([shown]), "png")).decode()
     alt = escape(f"{explanation.method} maps of {len(shown)} image(s) at {explanation.layer}")
@@ -62,7 +70,9 @@ def as_html(explanation: Explanation) -> str:
     return f'<img src="data:image/png;base64,{picture}" alt="{alt}" style="max-width:100%">{note}'
 
 
-def _row(explanations: Sequence[Explanation], overlays: Sequence[list], index: int) -> "Row":  # type: ignore[type-arg]
+def _row(
+    explanations: Sequence[Explanation], overlays: Sequence[list[Image.Image]], index: int
+) -> "Row":
     from mitate.drawing.layout import Panel, Row
 
     first = explanations[0]
@@ -70,7 +80,7 @@ def _row(explanations: Sequence[Explanation], overlays: Sequence[list], index: i
     original = Panel(
         title=first.names[index] if first.names else f"image {index}",
         picture=first.shown()[index],
-        note=f"true class: {label}" if label is not None else "",
+        detail=f"true class: {label}" if label is not None else "",
     )
     panels = [original]
     for explanation, drawn in zip(explanations, overlays, strict=True):
@@ -80,15 +90,17 @@ def _row(explanations: Sequence[Explanation], overlays: Sequence[list], index: i
     return Row(tuple(panels))
 
 
-def _panel(explanation: Explanation, index: int, target: int, picture: object) -> "Panel":
+def _panel(explanation: Explanation, index: int, target: int, picture: Image.Image) -> "Panel":
     from mitate.drawing.layout import Panel
 
     probability = float(explanation.probabilities[index, target])
-    name = explanation.name_of(index, target)
-    mark = " (true)" if name == explanation.label_of(index) else ""
+    true = (
+        bool(explanation.labels) and explanation.labels[index] == explanation.classes[index, target]
+    )
     flag = explanation.flag_of(index, target)
     return Panel(
-        title=f"{name}  {probability:.1%}{mark}",
-        picture=picture,  # type: ignore[arg-type]
+        title=explanation.name_of(index, target),
+        detail=f"{100 * probability:.1f} %" + ("  ✓ true" if true else ""),
+        picture=picture,
         note=f"{flag.kind}: {flag.reason}" if flag else "",
     )

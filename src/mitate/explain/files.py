@@ -1,16 +1,35 @@
 """Explanations on disk: an .npz of native-grid maps with a JSON header, and no pickle."""
 
+import math
 import os
 import zipfile
+import zlib
 from dataclasses import asdict
 from pathlib import Path
+from typing import Final, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from numpy.lib.npyio import NpzFile
+from pydantic import BaseModel, ConfigDict
 
 from mitate.errors import DataError
-from mitate.explain.explanation import FORMAT, VERSION, Explanation, Flag
+from mitate.explain.explanation import Explanation
+from mitate.explain.flags import Flag
+
+FORMAT: Final = "mitate explanation"
+VERSION = 1
+
+
+UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class FlagFile(BaseModel):
@@ -27,7 +46,7 @@ class Header(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    format: str = FORMAT
+    format: Literal["mitate explanation"] = FORMAT
     version: int = VERSION
     class_names: tuple[str, ...]
     method: str
@@ -41,27 +60,25 @@ class Header(BaseModel):
     cost: float = 0.0
 
 
+KEPT = tuple(name for name in Header.model_fields if name not in ("format", "version", "flags"))
+
+
 def save(explanation: Explanation, path: Path, *, half: bool) -> Path:
-    """Write an explanation; float16 maps, or float32 where ``half`` is off or would overflow."""
+    """Write an explanation; float16 maps, or float32 where ``half`` is off or would lose a map."""
     path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
     header = Header(
         flags=tuple(FlagFile(**asdict(flag)) for flag in explanation.flags),
-        **{
-            name: getattr(explanation, name)
-            for name in Header.model_fields
-            if name not in ("format", "version", "flags")
-        },
+        **{name: getattr(explanation, name) for name in KEPT},
     )
     maps = explanation.maps.detach().float().cpu().numpy()
-    largest = float(np.abs(maps, where=np.isfinite(maps), out=np.zeros_like(maps)).max(initial=0))
-    fits = half and (largest == 0 or 1e-2 < largest < 6e4)
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:
             np.savez_compressed(
                 file,
                 header=np.frombuffer(header.model_dump_json().encode(), dtype=np.uint8),
-                maps=maps.astype(np.float16) if fits else maps,
+                maps=maps.astype(np.float16) if half and _fit_half(maps) else maps,
                 classes=explanation.classes.cpu().numpy(),
                 logits=explanation.logits.detach().float().cpu().numpy(),
             )
@@ -75,26 +92,63 @@ def load(path: Path) -> Explanation:
     """Read a saved explanation; its pictures are not in the file.
 
     Raises:
-        DataError: the file is no explanation, or of a newer version.
+        DataError: the file is no explanation, damaged, or of a newer version.
     """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            header = Header.model_validate_json(arrays["header"].tobytes())
-            maps, classes, logits = (arrays[name] for name in ("maps", "classes", "logits"))
-    except (OSError, ValueError, KeyError, ValidationError, zipfile.BadZipFile) as exc:
-        raise DataError(f"{path} is not a saved explanation: {str(exc).splitlines()[0]}") from exc
-    if header.format != FORMAT or header.version > VERSION:
-        raise DataError(f"{path} is of version {header.version}, this mitate reads {VERSION}")
-    stored = {name: getattr(header, name) for name in Header.model_fields}
-    flags = tuple(Flag(**flag.model_dump()) for flag in header.flags)
-    kept = {k: v for k, v in stored.items() if k not in ("format", "version", "flags")}
+    header, maps, classes, logits = _read(path)
+    if header.version > VERSION:
+        raise DataError(
+            f"{path} is of version {header.version} and this mitate reads {VERSION}: update it"
+        )
+    problem = _inconsistency(header, maps, classes, logits)
+    if problem:
+        raise DataError(f"{path} is damaged: {problem}")
+    kept = {name: getattr(header, name) for name in KEPT}
     return Explanation(
         maps=torch.from_numpy(maps.astype(np.float32)),
         classes=torch.from_numpy(classes.astype(np.int64)),
-        logits=torch.from_numpy(logits),
-        flags=flags,
+        logits=torch.from_numpy(logits.astype(np.float32)),
+        flags=tuple(Flag(**flag.model_dump()) for flag in header.flags),
         **kept,
     )
+
+
+def _fit_half(maps: np.ndarray) -> bool:
+    """Whether float16 keeps every map: its peak neither overflows nor nears the smallest steps."""
+    finite = np.where(np.isfinite(maps), np.abs(maps), 0)
+    peaks = finite.max((-2, -1), initial=0)
+    return bool(np.all((peaks == 0) | ((peaks > 1e-2) & (peaks < 6e4))))
+
+
+def _read(path: Path) -> tuple[Header, np.ndarray, np.ndarray, np.ndarray]:
+    try:
+        with path.open("rb") as file, NpzFile(file, allow_pickle=False) as arrays:
+            header = Header.model_validate_json(arrays["header"].tobytes())
+            maps, classes, logits = (arrays[name] for name in ("maps", "classes", "logits"))
+    except UNREADABLE as exc:
+        why = (str(exc).splitlines() or [type(exc).__name__])[0]
+        raise DataError(f"{path} is not a saved explanation: {why}") from exc
+    return header, maps, classes, logits
+
+
+def _inconsistency(
+    header: Header, maps: np.ndarray, classes: np.ndarray, logits: np.ndarray
+) -> str | None:
+    if [maps.ndim, classes.ndim, logits.ndim] != [4, 2, 2]:
+        return "its arrays have other dimensions than maps, classes and logits"
+    if {array.dtype.kind for array in (maps, logits)} != {"f"} or classes.dtype.kind != "i":
+        return "its arrays are not numbers of the expected kind"
+    images, targets = maps.shape[:2]
+    if classes.shape != (images, targets) or len(logits) != images:
+        return "its maps, classes and logits are of different numbers of images"
+    if len(header.names) not in (0, images) or len(header.labels) not in (0, images):
+        return "its names or labels are of another number than its images"
+    number = len(header.class_names)
+    known = classes.size == 0 or (classes.min() >= 0 and classes.max() < number)
+    if logits.shape[1] != number or not known or not all(-1 <= n < number for n in header.labels):
+        return "its classes are not those of its class names"
+    if not all(0 <= f.image < images and 0 <= f.target < targets for f in header.flags):
+        return "its flags name maps that it does not hold"
+    return None
 
 
 def as_json(explanation: Explanation) -> list[dict[str, object]]:
@@ -107,7 +161,7 @@ def as_json(explanation: Explanation) -> list[dict[str, object]]:
             "classes": [
                 {
                     "name": explanation.name_of(i, j),
-                    "probability": round(float(explanation.probabilities[i, j]), 6),
+                    "probability": _rounded(float(explanation.probabilities[i, j])),
                     "flag": flag.reason if (flag := explanation.flag_of(i, j)) else None,
                 }
                 for j in range(explanation.classes.shape[1])
@@ -117,3 +171,6 @@ def as_json(explanation: Explanation) -> list[dict[str, object]]:
     ]
 
 
+def _rounded(probability: float) -> float | None:
+    """JSON has no NaN."""
+    return round(probability, 6) if math.isfinite(probability) else None

@@ -1,6 +1,6 @@
 """Where the two spatial axes of an activation are, and how to bring them to the end."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,7 +30,7 @@ class Grid:
         if self.layout == "channels last":
             return activation.movedim(-1, -3)
         patches = activation[..., self.prefix :, :].movedim(-1, -2)
-        return patches.unflatten(-1, (self.height, self.width))
+        return patches.reshape(*patches.shape[:-1], self.height, self.width)
 
 
 def find_grid(
@@ -41,27 +41,21 @@ def find_grid(
 ) -> Grid | None:
     """Find the grid in an activation's shape, or None where there is no grid of two cells or more.
 
-    A grid is believed where it has the input's aspect to within a cell of rounding; among several
-    readings the closest wins, and NCHW on a tie. ``module`` settles the layout where its type
-    does; ``prefix`` is the number of class and register tokens where the network tells it.
+    Four axes are believed where two have the input's aspect to within a cell of rounding and are
+    no finer than it; of two readings the closer wins, and NCHW on a tie. Tokens are believed where
+    they are as many as the cells that one stride cuts the input into. ``module`` settles the layout
+    where its type does; ``prefix`` is the number of class and register tokens where the network
+    tells it.
     """
-    if len(shape) == 4:
-        readings = _four_axes(shape, module)
-    elif len(shape) == 3:
-        readings = _token_axes(shape, input_size, prefix)
-    else:
+    if len(shape) == 3:
+        return _token_grid(shape, input_size, prefix)
+    if len(shape) != 4:
         return None
-    believed = [
-        (mismatch, order, grid)
-        for order, grid in enumerate(readings)
-        if grid.height * grid.width > 1
-        and (mismatch := _mismatch(grid, input_size)) <= _tolerance(input_size)
-    ]
-    if believed:
-        return min(believed, key=lambda entry: entry[:2])[2]
-    if isinstance(module, CHANNELS_FIRST) and len(shape) == 4 and shape[2] * shape[3] > 1:
-        return Grid("channels first", shape[2], shape[3], shape[1])
-    return None
+    readings = [grid for grid in _four_axes(shape, module) if grid.height * grid.width > 1]
+    believed = [grid for grid in readings if _is_likely(grid, input_size)]
+    if not believed and isinstance(module, CHANNELS_FIRST):
+        believed = readings
+    return min(believed, key=lambda grid: _mismatch(grid, input_size), default=None)
 
 
 def _four_axes(shape: Sequence[int], module: nn.Module | None) -> list[Grid]:
@@ -70,32 +64,38 @@ def _four_axes(shape: Sequence[int], module: nn.Module | None) -> list[Grid]:
     last = Grid("channels last", a, b, c)
     if isinstance(module, CHANNELS_FIRST) or b == c == 1:
         return [first]
+    # timm's LayerNorm2d is a LayerNorm too, and has its channels first.
     if isinstance(module, CHANNELS_LAST) or type(module) is nn.LayerNorm:
         return [last]
     return [first, last]
 
 
-def _token_axes(
+def _token_grid(
     shape: Sequence[int], input_size: tuple[int, int], prefix: int | None
-) -> list[Grid]:
+) -> Grid | None:
     _, tokens, channels = shape
-    choices = range(min(MOST_PREFIX_TOKENS, tokens)) if prefix is None else (prefix,)
-    for skipped in choices:
-        patches = tokens - skipped
-        grids = [
-            Grid("tokens", height, patches // height, channels, skipped)
-            for height in range(1, patches + 1)
-            if patches % height == 0
-        ]
-        exact = [grid for grid in grids if _mismatch(grid, input_size) <= _tolerance(input_size)]
-        if exact:
-            return exact
-    return []
+    # A network with prefix tokens may add them after the layer: then there are none yet.
+    prefixes: Iterable[int] = range(MOST_PREFIX_TOKENS) if prefix is None else (prefix, 0)
+    for skipped in prefixes:
+        for height, width in _tilings(input_size):
+            if height * width == tokens - skipped > 1:
+                return Grid("tokens", height, width, channels, skipped)
+    return None
+
+
+def _tilings(input_size: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Rows and columns of the tiles of every stride, finest first, cut off or padded at the end."""
+    height, width = input_size
+    for stride in range(1, max(input_size) + 1):
+        yield height // stride, width // stride
+        yield -(-height // stride), -(-width // stride)
+
+
+def _is_likely(grid: Grid, input_size: tuple[int, int]) -> bool:
+    if grid.height > input_size[0] or grid.width > input_size[1]:
+        return False
+    return _mismatch(grid, input_size) <= 1 / input_size[0] + 1 / input_size[1]
 
 
 def _mismatch(grid: Grid, input_size: tuple[int, int]) -> float:
     return abs(grid.height / input_size[0] - grid.width / input_size[1])
-
-
-def _tolerance(input_size: tuple[int, int]) -> float:
-    return 1 / input_size[0] + 1 / input_size[1]

@@ -1,8 +1,9 @@
 """Finding, naming and resolving layers."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 import torch
@@ -20,6 +21,8 @@ POOLING = (
     nn.AdaptiveAvgPool2d,
     nn.AdaptiveMaxPool2d,
 )
+INSIDES = ("0", "0.model", "model", "module")
+FASTAI = "0.model."
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Layer:
     """A layer with a spatial grid that a map can be made at.
 
     Attributes:
-        name: its path in the network.
+        name: its path in the network, with ``#call`` where a forward uses the module several times.
         module: the module itself.
         call: which of its calls in a forward.
         grid: where the spatial axes of its output are.
@@ -75,12 +78,17 @@ def candidates(network: nn.Module, inputs: Tensor, *, read: Read) -> list[Layer]
         and call.output.is_floating_point()
         and (grid := find_grid(call.output.shape, size, call.module, prefix))
     ]
-    merged = _one_a_tensor(spatial)
-    counting = _counting(network, inputs, [call for call, _ in merged], merged, read)
-    return [
-        Layer(call.name, call.module, call.call, grid, counts)
-        for (call, grid), counts in zip(merged, counting, strict=True)
+    uses = Counter(id(call.module) for call in calls)
+    layers = [
+        Layer(
+            call.name if uses[id(call.module)] == 1 else f"{call.name}#{call.call}",
+            call.module,
+            call.call,
+            grid,
+        )
+        for call, grid in _one_a_tensor(spatial)
     ]
+    return _with_counts(network, inputs, layers, read)
 
 
 def automatic(network: nn.Module, inputs: Tensor, *, read: Read) -> Layer:
@@ -116,21 +124,23 @@ def resolve(network: nn.Module, spec: LayerSpec) -> Place:
     third call of a module that a forward uses several times.
 
     Raises:
-        LayerError: no such layer, with the nearest names, or a name that means several.
+        LayerError: no such layer, with the nearest names.
     """
     if isinstance(spec, nn.Module):
         return Place(spec, _name_of(network, spec))
-    path, _, call = spec.partition("#")
-    if call and not re.fullmatch(r"-?\d+", call):
+    path, mark, call = spec.partition("#")
+    if mark and not re.fullmatch(r"-?[0-9]{1,6}", call):
         raise LayerError(f"layer {spec!r}: what follows # must be the number of a call, from 0")
-    for prefix, root in _roots(network, path):
-        found = _descend(root, path.removeprefix("0.model.") if prefix is None else path)
+    for root, inner in _beginnings(network, path):
+        found = _descend(root, inner)
         if found is not None:
-            return Place(found, _name_of(network, found), int(call) if call else -1)
+            return Place(found, _name_of(network, found) + mark + call, int(call) if call else -1)
     raise LayerError(_unknown(network, path))
 
 
-def located(network: nn.Module, place: Place, inputs: Tensor, activation: Tensor) -> Grid:
+def located(
+    network: nn.Module, place: Place, inputs: Tensor, activation: Tensor, *, read: Read
+) -> Grid:
     """Give the grid of a tapped activation.
 
     Raises:
@@ -142,11 +152,8 @@ def located(network: nn.Module, place: Place, inputs: Tensor, activation: Tensor
         grid = find_grid(activation.shape, size, place.module, prefix_tokens(network))
     if grid is not None:
         return grid
-    would_do = [
-        call.name
-        for call in trace(network, inputs[:1])
-        if call.name and find_grid(call.output.shape, size, call.module, prefix_tokens(network))
-    ]
+    layers = candidates(network, inputs[:1], read=read)
+    would_do = [layer.name for layer in layers if layer.counts]
     raise LayerError(
         f"layer {place.name!r} gives a tensor of shape {tuple(activation.shape)}, which has no "
         f"spatial grid: use one such as {', '.join(would_do[-3:]) or '(none in this network)'}, or "
@@ -194,47 +201,42 @@ def _holds_half(call: Call, spatial: list[tuple[Call, Grid]]) -> bool:
     return 2 * inside >= len(spatial)
 
 
-def _counting(
-    network: nn.Module,
-    inputs: Tensor,
-    calls: list[Call],
-    merged: list[tuple[Call, Grid]],
-    read: Read,
-) -> list[bool]:
-    places = [Place(call.module, call.name, call.call) for call in calls]
-    if not places:
+def _with_counts(
+    network: nn.Module, inputs: Tensor, layers: list[Layer], read: Read
+) -> list[Layer]:
+    """Tell which layers the scores depend on, by the gradient of a random sum of the scores."""
+    if not layers:
         return []
+    places = [layer.place for layer in layers]
     with torch.inference_mode(False), torch.enable_grad():
         forward = tapped_forward(network, inputs, places, read=read, gradients=True)
         weights = torch.randn(forward.logits.shape[1], generator=torch.Generator().manual_seed(0))
         score = (forward.logits * weights.to(forward.logits)).sum(1, keepdim=True)
         slopes = forward.gradients(score)
     return [
-        bool(grid.spatial(slope).any()) for slope, (_, grid) in zip(slopes, merged, strict=True)
+        replace(layer, counts=bool(layer.grid.spatial(slope).any()))
+        for layer, slope in zip(layers, slopes, strict=True)
     ]
 
 
 def _name_of(network: nn.Module, wanted: nn.Module) -> str:
     for name, module in network.named_modules():
         if module is wanted:
-            return name
+            return str(name)
     raise LayerError(
         f"the given {type(wanted).__name__} is not a layer of this network: take it from the "
         "network that is explained (a copy has other modules)"
     )
 
 
-def _roots(network: nn.Module, path: str) -> list[tuple[str | None, nn.Module]]:
-    """Where a path may begin: at the top, at the top without fastai's prefix, or further inside."""
-    inner = [(name, module) for name, module in network.named_modules() if name]
-    by_depth = sorted(inner, key=lambda entry: entry[0].count("."))
-    beginnings: list[tuple[str | None, nn.Module]] = [("", network)]
-    if path.startswith("0.model."):
-        beginnings.append((None, network))
+def _beginnings(network: nn.Module, path: str) -> Iterator[tuple[nn.Module, str]]:
+    """Where a path may begin: at the top, there without fastai's prefix, or further inside."""
+    yield network, path
+    if path.startswith(FASTAI):
+        yield network, path.removeprefix(FASTAI)
     if re.match(r"[A-Za-z_]", path):
-        beginnings += [(name, module) for name, module in by_depth if name in ("0", "0.model")]
-        beginnings += [(name, module) for name, module in by_depth if name in ("model", "module")]
-    return beginnings
+        modules = dict(network.named_modules())
+        yield from ((modules[name], path) for name in INSIDES if name in modules)
 
 
 def _descend(root: nn.Module, path: str) -> nn.Module | None:
@@ -243,7 +245,7 @@ def _descend(root: nn.Module, path: str) -> nn.Module | None:
         children = dict(module.named_children())
         if step in children:
             module = children[step]
-        elif re.fullmatch(r"-\d+", step) and len(children) >= -int(step):
+        elif re.fullmatch(r"-[1-9][0-9]{0,5}", step) and len(children) >= -int(step):
             module = list(children.values())[int(step)]
         else:
             return None
@@ -253,11 +255,16 @@ def _descend(root: nn.Module, path: str) -> nn.Module | None:
 def _unknown(network: nn.Module, path: str) -> str:
     names = [name for name, _ in network.named_modules() if name]
     near = get_close_matches(path, names, n=3, cutoff=0.4)
+    hint = f"the nearest are {', '.join(near or _siblings(network, path) or names[:3])}"
+    return f"no layer is called {path!r}: {hint}; `mitate layers` lists the layers that would do"
+
+
+def _siblings(network: nn.Module, path: str) -> list[str]:
+    """The children of the longest beginning of a path that exists."""
     parts = path.split(".")
     for depth in range(len(parts) - 1, 0, -1):
-        if near or (parent := _descend(network, ".".join(parts[:depth]))) is None:
-            continue
-        stem = _name_of(network, parent)
-        near = [f"{stem}.{child}" for child, _ in parent.named_children()][-3:]
-    hint = f"the nearest are {', '.join(near)}" if near else f"it begins with {', '.join(names[:3])}"
-    return f"no layer is called {path!r}: {hint}; `mitate layers` lists the layers that would do"
+        parent = _descend(network, ".".join(parts[:depth]))
+        if parent is not None:
+            stem = _name_of(network, parent)
+            return [f"{stem}.{child}" for child, _ in parent.named_children()][-3:]
+    return []

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mitate.explain.tap import Read, inference
-from mitate.tensors import to_unit_range
+from mitate.explain.tap import Read
+from mitate.models.mode import evaluating
+from mitate.tensors import at_least_single, to_unit_range
 
 Advance = Callable[[int], None]
 
@@ -59,20 +60,20 @@ class Scorer:
         self, owners: Int[Tensor, " n"], masks: Float[Tensor, "n 1 H W"]
     ) -> Float[Tensor, "n classes"]:
         """All logits of the owners' images times the masks; differentiable where the masks are."""
-        with inference(self.network), torch.set_grad_enabled(masks.requires_grad):
-            return self.read(self.network(self.images[owners] * masks))
+        with evaluating(self.network), torch.set_grad_enabled(masks.requires_grad):
+            masked = self.images[owners] * masks.to(self.images.dtype)
+            return at_least_single(self.read(self.network(masked)))
 
     def _scores(
         self, masks: Tensor, wanted: Tensor, score: Callable[[Tensor], Tensor]
     ) -> Float[Tensor, "b m k"]:
         owners, numbers = wanted.nonzero(as_tuple=True)
-        scores = self.images.new_zeros(*wanted.shape, self.classes.shape[1])
-        for owner, number in zip(
-            owners.split(self.batch_size), numbers.split(self.batch_size), strict=True
-        ):
+        scores = masks.new_zeros(*wanted.shape, self.classes.shape[1])
+        for start in range(0, len(owners), self.batch_size):
+            chosen = slice(start, start + self.batch_size)
+            owner, number = owners[chosen], numbers[chosen]
             logits = self.masked_logits(owner, self._upsampled(masks[owner, number]))
-            chosen = score(logits).gather(1, self.classes[owner])
-            scores[owner, number] = chosen.to(scores.dtype)
+            scores[owner, number] = score(logits).gather(1, self.classes[owner]).to(scores.dtype)
             self.advance(len(owner))
         return scores
 

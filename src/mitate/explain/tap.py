@@ -1,8 +1,8 @@
 """The only place with hooks: what a layer gave, and the gradients of scores with respect to it.
 
 The network is left as it was: training mode, ``requires_grad``, ``.grad``, hooks and buffers, after
-success and after any exception. The forward up to the first tapped layer records nothing: the tapped
-output becomes the leaf, and autograd begins there.
+success and after any exception. The forward up to the first tapped layer records nothing: the
+tapped output becomes the leaf, and autograd begins there.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mitate.errors import LayerError
+from mitate.models.mode import evaluating
 
 Read = Callable[[Any], Tensor]
 
@@ -81,7 +82,7 @@ def tapped_forward(
 
     def keep(module: nn.Module, _args: Any, output: Any) -> Any:
         tensor = _first_tensor(output)
-        if tensor is None:
+        if tensor is None or not tensor.is_floating_point():
             return output
         if not gradients:
             outputs[id(module)].append(tensor.detach().clone())
@@ -92,8 +93,8 @@ def tapped_forward(
         return _with_first_tensor(output, kept.clone())
 
     modules = {id(place.module): place.module for place in places}.values()
-    with inference(network), _hooked(modules, keep), torch.no_grad():
-        logits = read(network(_ordinary(inputs)))
+    with _undisturbed(network), _hooked(modules, keep):
+        logits = read(network(_own(inputs)))
     return TappedForward(logits, tuple(_kept(place, outputs) for place in places))
 
 
@@ -110,23 +111,16 @@ def trace(network: nn.Module, inputs: Tensor) -> list[Call]:
         if tensor is not None:
             calls.append(Call(names[id(module)], module, index, tensor, tensor._version))
 
-    with inference(network), _hooked(network.modules(), note), torch.no_grad():
-        network(_ordinary(inputs))
+    with _undisturbed(network), _hooked(network.modules(), note):
+        network(_own(inputs))
     return calls
 
 
 @contextmanager
-def inference(network: nn.Module) -> Iterator[None]:
-    """Put every module in evaluation mode, and back to the mode it had."""
-    training = [module for module in network.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        with torch.inference_mode(False):
-            yield
-    finally:
-        for module in training:
-            module.training = True
+def _undisturbed(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode, nothing recorded until a hook says so, whatever the caller's mode is."""
+    with evaluating(network), torch.inference_mode(False), torch.no_grad():
+        yield
 
 
 @contextmanager
@@ -139,8 +133,9 @@ def _hooked(modules: Any, hook: Callable[[nn.Module, Any, Any], Any]) -> Iterato
             handle.remove()
 
 
-def _ordinary(inputs: Tensor) -> Tensor:
-    return inputs.clone() if inputs.is_inference() else inputs.detach()
+def _own(inputs: Tensor) -> Tensor:
+    """A copy, for networks that alter their input in place."""
+    return inputs.detach().clone()
 
 
 def _first_tensor(output: Any) -> Tensor | None:
@@ -163,8 +158,11 @@ def _kept(place: Place, outputs: dict[int, list[Tensor]]) -> Tensor:
     try:
         return calls[place.call]
     except IndexError:
-        times = f"{len(calls)} time(s)" if calls else "never, or gives no tensor"
+        found = (
+            f"is run {len(calls)} time(s), and call {place.call} was asked for"
+            if calls
+            else "is not run by the forward, or gives no numbers"
+        )
         raise LayerError(
-            f"layer {place.name!r}: call {place.call} was asked for, and the forward runs it "
-            f"{times}; `mitate layers` lists the layers that would do"
+            f"layer {place.name!r} {found}; `mitate layers` lists the layers that would do"
         ) from None

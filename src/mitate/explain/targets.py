@@ -1,6 +1,8 @@
-"""What is explained: which classes of which image."""
+"""What is explained: which classes of which image, and which class is the true one."""
 
 from collections.abc import Sequence
+from difflib import get_close_matches
+from operator import index
 
 import torch
 from jaxtyping import Float, Int
@@ -9,51 +11,116 @@ from torch import Tensor
 from mitate.errors import TargetError
 
 Targets = Tensor | Sequence[int] | Sequence[Sequence[int]]
+Labels = Sequence[int | str | None]
+TOP_K = 3
+UNKNOWN = -1
 
 
-def choose_classes(
-    logits: Float[Tensor, "b n"],
-    *,
-    top_k: int,
-    targets: Targets | None = None,
-) -> Int[Tensor, "b k"]:
-    """Give the classes to explain: the ``top_k`` most probable, or ``targets`` as they were given.
+def top_classes(logits: Float[Tensor, "b n"], top_k: int | None = None) -> Int[Tensor, "b k"]:
+    """The ``top_k`` most probable classes, most probable first; None takes 3, or all of fewer."""
+    return logits.topk(checked_top_k(top_k, logits.shape[1]), dim=1).indices
 
-    ``targets`` holds one class an image, or a list of several (as many for every image).
+
+def checked_top_k(top_k: int | None, classes: int) -> int:
+    """How many classes to explain; None takes 3, or all of fewer.
 
     Raises:
-        TargetError: k or a class out of range, or another number of targets than images.
+        TargetError: less than 1 or more than there are classes.
     """
-    images, classes = logits.shape
-    if targets is None:
-        if not 1 <= top_k <= classes:
-            raise TargetError(
-                f"top_k is {top_k} and the classifier has {classes} classes: "
-                f"use a number from 1 to {classes}"
-            )
-        return logits.topk(top_k, dim=1).indices
-    return _checked(targets, images, classes).to(logits.device)
-
-
-def _checked(targets: Targets, images: int, classes: int) -> Int[Tensor, "b k"]:
-    if len(targets) != images:
+    if top_k is None:
+        return min(TOP_K, classes)
+    if not 1 <= top_k <= classes:
         raise TargetError(
-            f"{len(targets)} target(s) for {images} image(s): give one class an image, "
-            "or one list of classes an image"
+            f"top_k is {top_k} and the classifier has {classes} classes: "
+            f"use a number from 1 to {classes}"
         )
+    return top_k
+
+
+def checked_targets(targets: Targets, images: int, classes: int) -> Int[Tensor, "b k"]:
+    """Targets as indices: one class an image, or a list of several (as many for every image).
+
+    Raises:
+        TargetError: another number of targets than images, ragged lists, no or unknown classes.
+    """
     try:
         chosen = torch.as_tensor(targets)
-    except (ValueError, TypeError) as exc:
+    except (ValueError, TypeError, RuntimeError) as exc:
+        raise TargetError("targets must be class indices, the same number for every image") from exc
+    if chosen.ndim == 0 or len(chosen) != images:
+        number = 1 if chosen.ndim == 0 else len(chosen)
         raise TargetError(
-            "targets must be class indices, the same number for every image"
-        ) from exc
-    if chosen.is_floating_point() or chosen.dtype == torch.bool or chosen.ndim not in (1, 2):
-        raise TargetError("targets must be whole numbers: one class an image, or a list an image")
+            f"{number} target(s) for {images} image(s): give one class an image, or one list of "
+            "classes an image"
+        )
     if chosen.numel() == 0:
         raise TargetError("targets are empty: name at least one class an image")
-    if int(chosen.min()) < 0 or int(chosen.max()) >= classes:
+    whole = not (chosen.is_floating_point() or chosen.is_complex() or chosen.dtype == torch.bool)
+    if not whole or chosen.ndim > 2:
+        raise TargetError("targets must be whole numbers: one class an image, or a list an image")
+    low, high = int(chosen.min()), int(chosen.max())
+    if low < 0 or high >= classes:
         raise TargetError(
-            f"targets go from {int(chosen.min())} to {int(chosen.max())} and the classifier has "
-            f"{classes} classes: use 0 to {classes - 1}"
+            f"targets go from {low} to {high} and the classifier has {classes} classes: use 0 to "
+            f"{classes - 1}"
         )
     return chosen.long().reshape(images, -1)
+
+
+def label_indices(
+    labels: Labels | None, images: int, class_names: Sequence[str]
+) -> tuple[int, ...]:
+    """True classes as indices, -1 where None; nothing where no labels are given.
+
+    Raises:
+        TargetError: another number of labels than images, or a label that is no class.
+    """
+    if labels is None:
+        return ()
+    if isinstance(labels, str) or len(labels) != images:
+        number = 1 if isinstance(labels, str) else len(labels)
+        raise TargetError(f"{number} label(s) for {images} image(s): give one an image")
+    return tuple(_label_index(label, class_names) for label in labels)
+
+
+def label_targets(targets: str, labels: Sequence[int]) -> list[int]:
+    """The classes that ``targets="label"`` means.
+
+    Raises:
+        TargetError: another word, or an image without a label.
+    """
+    if targets != "label":
+        raise TargetError(f"targets={targets!r} is not known: use 'label', or class indices")
+    if not labels or UNKNOWN in labels:
+        raise TargetError("targets='label' needs labels=, a class for every image")
+    return list(labels)
+
+
+def _label_index(label: int | str | None, class_names: Sequence[str]) -> int:
+    if label is None:
+        return UNKNOWN
+    if isinstance(label, str):
+        return _named(label, class_names)
+    try:
+        number = index(label)
+    except TypeError as exc:
+        raise TargetError(f"label {label!r} is neither a class name nor an index") from exc
+    if not 0 <= number < len(class_names):
+        raise TargetError(
+            f"label {number} is out of range: use 0 to {len(class_names) - 1}, or None where the "
+            "class is not known"
+        )
+    return number
+
+
+def _named(label: str, class_names: Sequence[str]) -> int:
+    found = [number for number, name in enumerate(class_names) if name == label]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise TargetError(
+            f"{label!r} is the name of classes {', '.join(map(str, found))}: give the index"
+        )
+    near = get_close_matches(label, class_names, n=3, cutoff=0.5)
+    known = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(class_names[:8])}"
+    raise TargetError(f"{label!r} is no class of this classifier: {known}")

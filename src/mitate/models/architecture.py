@@ -7,10 +7,12 @@ A recipe is one of
     {"kind": "features", "body": recipe}                        fastai's TimmBody
     {"kind": "sequential", "children": {name: recipe}}
     {"kind": "layer", "type": "Linear", "arguments": {...}}     a layer of torch.nn, from a list
-No recipe names code outside that list, so that reading one runs nothing foreign.
+No recipe names code outside that list, and a library's builder gets no arguments but ARGUMENTS
+(timm's checkpoint_path would read a file), so that reading a recipe runs nothing foreign.
 """
 
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -76,14 +78,43 @@ LAYERS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
     "ConcatPool": (ConcatPool, ("size",)),
 }
 WITH_BIAS = ("Linear", "Conv2d")
+CUTS = (-2, -1)  # where fastai cuts a torchvision network before its head
+ARGUMENTS = (
+    "num_classes",
+    "in_chans",
+    "img_size",
+    "drop_rate",
+    "drop_path_rate",
+    "pad_type",
+    "depths",
+    "dims",
+    "kernel_sizes",
+    "norm_layer",
+    "ls_init_value",
+    "transform_input",
+    "aux_logits",
+)
 
 
 def build(recipe: Recipe) -> nn.Module:
     """Build a network with fresh weights.
 
     Raises:
-        ClassifierError: a recipe that this version does not know.
+        ClassifierError: a recipe that this version does not know, or that cannot be built.
     """
+    try:
+        return _build(recipe)
+    except (TypeError, ValueError, RuntimeError) as exc:
+        raise ClassifierError(f"the architecture {recipe} cannot be built: {exc}") from exc
+
+
+def input_channels(network: nn.Module) -> int | None:
+    """How many channels the network's first convolution reads, or None where there is none."""
+    first = next((m for m in network.modules() if isinstance(m, nn.Conv2d)), None)
+    return None if first is None else first.in_channels
+
+
+def _build(recipe: Recipe) -> nn.Module:
     match recipe:
         case {"kind": "timm", "name": str(name), "arguments": dict(arguments)}:
             return _build_timm(name, arguments)
@@ -101,7 +132,8 @@ def build(recipe: Recipe) -> nn.Module:
         case {"kind": "layer", "type": str(name), "arguments": dict(arguments)} if name in LAYERS:
             return LAYERS[name][0](**{key: _tupled(value) for key, value in arguments.items()})
     raise ClassifierError(
-        f"an architecture of kind {recipe.get('kind')!r} is not known to this version: update mitate"
+        f"an architecture of kind {recipe.get('kind')!r} is not known to this mitate, or its "
+        f"description is damaged: update mitate, or copy the classifier again"
     )
 
 
@@ -137,24 +169,40 @@ def describe(network: nn.Module) -> Recipe:
 def _build_timm(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     timm = imports.timm()
     if not timm.is_model(name):
-        near = timm.list_models(f"*{name.split('_')[0]}*")[:3]
-        hint = f": the nearest are {', '.join(near)}" if near else ""
-        raise ClassifierError(f"timm has no architecture {name!r}{hint}")
-    network: nn.Module = timm.create_model(name, pretrained=False, **arguments)
+        raise ClassifierError(_unknown("timm", name, timm.list_models()))
+    network: nn.Module = timm.create_model(name, pretrained=False, **_checked(arguments))
     return network
 
 
 def _build_torchvision(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     models = imports.torchvision("models")
-    try:
-        extra = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-        network: nn.Module = models.get_model(name, weights=None, **extra, **arguments)
-    except ValueError as exc:
-        raise ClassifierError(
-            f"torchvision has no architecture {name!r}; there are "
-            f"{', '.join(models.list_models()[:3])}, …"
-        ) from exc
+    known = _torchvision_names()
+    if name not in known:
+        raise ClassifierError(_unknown("torchvision", name, known))
+    # These two draw weights with SciPy, slowly, where they are not told to leave it.
+    extra = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    network: nn.Module = models.get_model(name, weights=None, **extra, **_checked(arguments))
     return network
+
+
+def _torchvision_names() -> list[str]:
+    models = imports.torchvision("models")
+    names: list[str] = models.list_models(module=models)
+    return names
+
+
+def _unknown(library: str, name: str, known: list[str]) -> str:
+    near = get_close_matches(name, known, n=3, cutoff=0.5) or known[:3]
+    return f"{library} has no architecture {name!r}: the nearest are {', '.join(near)}"
+
+
+def _checked(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    for name in arguments:
+        if name not in ARGUMENTS:
+            raise ClassifierError(
+                f"an architecture cannot be built with {name!r}: it takes {', '.join(ARGUMENTS)}"
+            )
+    return arguments
 
 
 def _timm_name(network: nn.Module) -> str:
@@ -168,12 +216,9 @@ def _timm_name(network: nn.Module) -> str:
 
 def _timm_arguments(network: Any) -> dict[str, Any]:
     arguments: dict[str, Any] = {"num_classes": int(network.num_classes)}
-    channels = getattr(network, "in_chans", None)
-    first = next((m for m in network.modules() if isinstance(m, nn.Conv2d)), None)
-    if channels is None and first is not None:
-        channels = first.in_channels
+    channels = input_channels(network)
     if channels not in (None, 3):
-        arguments["in_chans"] = int(channels)
+        arguments["in_chans"] = channels
     size = getattr(getattr(network, "patch_embed", None), "img_size", None)
     if size is not None and network.pretrained_cfg.get("fixed_input_size"):
         arguments["img_size"] = list(size)
@@ -221,8 +266,9 @@ def _match_torchvision(network: nn.Module) -> Recipe:
         None,
     )
     arguments = {} if classes in (None, 1000) else {"num_classes": classes}
-    for name in imports.torchvision("models").list_models(module=imports.torchvision("models")):
-        if _shapes_of(lambda name=name: _build_torchvision(name, arguments)) == shapes:
+    for name in _torchvision_names():
+        twin = _on_meta(name, arguments)
+        if twin is not None and _shapes(twin) == shapes:
             return {"kind": "torchvision", "name": name, "arguments": arguments}
     raise ClassifierError(
         f"this {type(network).__name__} is no architecture of torchvision as it stands: "
@@ -232,24 +278,25 @@ def _match_torchvision(network: nn.Module) -> Recipe:
 
 def _match_cut_torchvision(network: nn.Sequential) -> Recipe:
     shapes = _shapes(network)
-    upto_choices = (-2, -1)
-    for name in imports.torchvision("models").list_models(module=imports.torchvision("models")):
-        for upto in upto_choices:
-            recipe = {"kind": "cut torchvision", "name": name, "upto": upto}
-            if _shapes_of(lambda recipe=recipe: build(recipe)) == shapes:
-                return recipe
+    for name in _torchvision_names():
+        twin = _on_meta(name, {})
+        parts = [] if twin is None else list(twin.children())
+        for upto in CUTS:
+            if _shapes(nn.Sequential(*parts[:upto])) == shapes:
+                return {"kind": "cut torchvision", "name": name, "upto": upto}
     raise ClassifierError(
         "this body is no architecture of torchvision cut before its head: use "
         "mitate.Classifier.from_module in Python"
     )
 
 
-def _shapes_of(make: Callable[[], nn.Module]) -> dict[str, tuple[int, ...]]:
+def _on_meta(name: str, arguments: Mapping[str, Any]) -> nn.Module | None:
+    """A torchvision network without memory for its weights, or None where it cannot be made so."""
     try:
         with torch.device("meta"):
-            return _shapes(make())
+            return _build_torchvision(name, arguments)
     except (NotImplementedError, RuntimeError, AttributeError, TypeError, ValueError):
-        return {}  # cannot be built without data or cut so: no match
+        return None
 
 
 def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from mitate import imports
 from mitate.errors import ClassifierError, MitateWarning, UsageError
+from mitate.models.architecture import input_channels
+from mitate.models.mode import evaluating
 from mitate.models.preprocessing import Preprocessing
 
 Output = Callable[[Any], Tensor]
@@ -43,14 +45,17 @@ class Classifier:
     folder: Path | None = None
 
     @classmethod
-    def load(cls, reference: str | Path, *, class_names: Sequence[str] | None = None) -> "Classifier":
+    def load(
+        cls, reference: str | Path, *, class_names: Sequence[str] | None = None
+    ) -> "Classifier":
         """Load a classifier from a reference, the same everywhere.
 
         Args:
             reference: a folder saved by mitate, ``timm:NAME``, ``timm:NAME@WEIGHTS``,
                 ``torchvision:NAME`` or ``torchvision:NAME@WEIGHTS``.
-            class_names: names of the classes; where they are of another number than the weights',
-                the head is made anew (untrained) and a warning says so.
+            class_names: names of the classes. Where weights of a library's architecture have
+                another number of them, the head is made anew (untrained) and a warning says so; a
+                folder's classes can be renamed, not changed in number.
 
         Raises:
             ClassifierError: no classifier there; WeightsError: weights of another architecture;
@@ -119,22 +124,16 @@ class Classifier:
 
     def logits(self, inputs: Float[Tensor, "b channels H W"]) -> Float[Tensor, "b classes"]:
         """One forward without gradients, in evaluation mode; the network is left as it was."""
-        modules = [module for module in self.network.modules() if module.training]
-        for module in modules:
-            module.training = False
-        try:
-            with torch.no_grad():
-                return self.read(self.network(inputs.to(self.device, self.dtype)))
-        finally:
-            for module in modules:
-                module.training = True
+        own = inputs.detach().to(self.device, self.dtype, copy=True)
+        with evaluating(self.network), torch.no_grad():
+            return self.read(self.network(own))
 
     def inputs(self, photos: Sequence[Image.Image]) -> Float[Tensor, "b channels H W"]:
         """Preprocess RGB photos into one batch on the network's device."""
         if self.provenance.get("assumed_preprocessing"):
             warnings.warn(
                 "this network does not tell its preprocessing: ImageNet's mean and std at 224 px "
-                "are assumed; pass preprocessing=mitate.Preprocessing(...) to Classifier.from_module",
+                "are assumed; pass preprocessing=mitate.Preprocessing(...) to from_module",
                 MitateWarning,
                 stacklevel=2,
             )
@@ -166,13 +165,16 @@ def timm_preprocessing(network: nn.Module) -> Preprocessing | None:
         return None
     config = imports.timm("data").resolve_model_data_config(network)
     size = getattr(getattr(network, "patch_embed", None), "img_size", None)
+    mean, std = (tuple(float(value) for value in config[name]) for name in ("mean", "std"))
+    if input_channels(network) == 1:
+        mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
     return Preprocessing(
         size=tuple(size or config["input_size"][1:]),
         resize="squash" if config.get("crop_mode") == "squash" else "crop",
         crop_fraction=min(1.0, float(config.get("crop_pct") or 1.0)),
         interpolation=config["interpolation"] if config["interpolation"] != "random" else "bicubic",
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
+        mean=mean,
+        std=std,
     )
 
 
@@ -181,7 +183,9 @@ def _class_names(network: nn.Module, classes: Sequence[str] | int | None) -> tup
         raise UsageError("classes must be a list of names or their number, not one string")
     if classes is not None and not isinstance(classes, int):
         return tuple(str(name) for name in classes)
-    number = classes or _number_of_classes(network)
+    number = _number_of_classes(network) if classes is None else classes
+    if number < 1:
+        raise UsageError(f"classes is {number}: a classifier has 1 or more")
     return tuple(f"class {index}" for index in range(number))
 
 

@@ -12,7 +12,10 @@ PATIENCE = 3.0
 
 @contextmanager
 def impatient_hub() -> Iterator[None]:
-    """Read only the hub's cache where its host cannot be reached, and keep its retries quiet."""
+    """Read only the hub's cache where its host cannot be reached, and keep its retries quiet.
+
+    The switch is the hub client's own and holds for the whole process while the context is open.
+    """
     from huggingface_hub import constants
 
     logger = logging.getLogger("huggingface_hub")

@@ -68,9 +68,16 @@ def _normalisation(loaders: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _geometry(loaders: Any) -> tuple[tuple[int, int], Resize]:
-    size, resize = None, "squash"
+    size: tuple[int, int] | None = None
+    resize: Resize = "squash"
     for transform in _transforms(loaders, "after_item"):
-        if type(transform).__name__ in ("Resize", "CropPad", "RandomResizedCrop"):
+        kind = type(transform).__name__
+        if kind in ("CropPad", "RandomCrop"):
+            raise ClassifierError(
+                f"this Learner's {kind} cuts images without resizing them, which mitate's "
+                "preprocessing cannot do: use Classifier.from_module(learn.model, preprocessing=…)"
+            )
+        if kind in ("Resize", "RandomResizedCrop"):
             width, height = transform.size
             size = (int(height), int(width))
             method = getattr(transform, "method", "crop")
@@ -85,7 +92,7 @@ def _geometry(loaders: Any) -> tuple[tuple[int, int], Resize]:
             "this Learner does not resize its images, so their size is not known: use "
             "Classifier.from_module(learn.model, preprocessing=mitate.Preprocessing(size=...))"
         )
-    return size, resize  # type: ignore[return-value]
+    return size, resize
 
 
 def _transforms(loaders: Any, stage: str) -> list[Any]:

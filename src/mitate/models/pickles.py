@@ -9,6 +9,7 @@ import io
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from mitate.models.weights import pickle_globals, sha256
 HARMLESS = ("torch", "collections", "numpy", "fastai", "fastcore", "timm", "pathlib", "functools")
 
 
-def convert(source: Path, folder: Path, *, trust: str | None, classes: tuple[str, ...] = ()) -> Classifier:
+def convert(
+    source: Path, folder: Path, *, trust: str | None, classes: tuple[str, ...] = ()
+) -> Classifier:
     """Turn a fastai export or a pickled module into a classifier folder.
 
     Args:
@@ -65,7 +68,7 @@ def _warning(source: Path, digest: str) -> str:
         names = pickle_globals(source)
     except Exception as exc:  # not a pickle at all
         raise ClassifierError(f"{source} is not a pickle: {exc}") from exc
-    foreign = [name for name in names if not name.startswith(HARMLESS)]
+    foreign = [name for name in names if name.split(".")[0] not in HARMLESS]
     shown = ", ".join((foreign or list(names))[:6]) or "nothing"
     return (
         f"{source.name} is a pickle and would run code; it imports {len(names)} names, among them "
@@ -93,18 +96,23 @@ def _convert_here(job: dict[str, Any]) -> None:
 
 def _unpickle(content: bytes) -> Any:
     imports.declare_missing_operators()
-    try:
+    with suppress(MitateError):
         imports.fastai("learner")
-    except MitateError:
-        pass
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=False)
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=False)
+    except (ModuleNotFoundError, AttributeError) as exc:
+        raise ClassifierError(
+            f"the pickle needs code that is not installed here ({exc}): convert it where that code "
+            "can be imported, or save the network's state_dict() there and name its architecture"
+        ) from exc
 
 
 def _main() -> int:
     try:
         _convert_here(json.loads(sys.stdin.read()))
     except Exception as exc:  # one line crosses the process boundary, whatever went wrong
-        print(f"{type(exc).__name__}: {exc}".replace("\n", " "), file=sys.stderr)
+        kind = "" if isinstance(exc, MitateError) else f"{type(exc).__name__}: "
+        print(f"{kind}{exc}".replace("\n", " "), file=sys.stderr)
         return 1
     return 0
 

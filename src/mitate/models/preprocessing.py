@@ -29,10 +29,11 @@ class Preprocessing:
 
     Attributes:
         size: height and width of the input in pixels.
-        resize: ``squash`` the whole photo to the size; ``crop`` the largest centred part of the
-            size's aspect; ``pad`` the whole photo with its edges in the mean colour.
-        crop_fraction: the share of the crop's side that is kept (timm's ``crop_pct``).
-        interpolation: ``bilinear``, ``bicubic``, ``lanczos`` or ``nearest``, all antialiased.
+        resize: ``squash`` the photo to the size; ``crop`` the largest centred part of the size's
+            aspect; ``pad`` the whole photo with its edges in the mean colour.
+        crop_fraction: the share of each side that ``squash`` and ``crop`` keep (timm's
+            ``crop_pct``).
+        interpolation: ``bilinear``, ``bicubic`` or ``lanczos``, antialiased, or ``nearest``.
         mean: subtracted from each channel, of values in [0, 1]; one value means a grey input.
         std: divides each channel.
     """
@@ -89,21 +90,19 @@ class Preprocessing:
 
     def view(self, photo: Image.Image, longest: int = 640) -> Image.Image:
         """The part of the photo that the network sees, undistorted, at most ``longest`` px."""
-        if self.resize == "squash":
-            width, height = photo.size
-        elif self.resize == "crop":
-            left, top, right, bottom = self._crop_box(photo.size)
-            width, height = right - left, bottom - top
-        else:
+        if self.resize == "pad":
             scale = max(photo.width / self.size[1], photo.height / self.size[0])
-            width, height = scale * self.size[1], scale * self.size[0]
-        shrink = min(1.0, longest / max(width, height))
-        size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+            across, down = scale * self.size[1], scale * self.size[0]
+        else:
+            left, top, right, bottom = self._box(photo.size)
+            across, down = right - left, bottom - top
+        shrink = min(1.0, longest / max(across, down))
+        size = (max(1, round(across * shrink)), max(1, round(down * shrink)))
         return self._fit(photo, size, Image.Resampling.BILINEAR).convert("RGB")
 
     def mask(self, mask: np.ndarray) -> np.ndarray:
         """Bring a boolean mask (h, w) of the photo to the input's pixels, as shares in [0, 1]."""
-        image = Image.fromarray(mask.astype(np.float32), mode="F")
+        image = Image.fromarray(mask.astype(np.float32))
         height, width = self.size
         fitted = self._fit(image, (width, height), Image.Resampling.BOX)
         return np.asarray(fitted, dtype=np.float32)
@@ -111,16 +110,18 @@ class Preprocessing:
     def _fit(
         self, photo: Image.Image, size: tuple[int, int], resample: Image.Resampling
     ) -> Image.Image:
-        if self.resize == "squash":
-            return photo.resize(size, resample)
-        if self.resize == "crop":
-            return photo.resize(size, resample, box=self._crop_box(photo.size))
-        return self._padded(photo, size, resample)
+        if self.resize == "pad":
+            return self._padded(photo, size, resample)
+        return photo.resize(size, resample, box=self._box(photo.size))
 
-    def _crop_box(self, photo: tuple[int, int]) -> tuple[float, float, float, float]:
+    def _box(self, photo: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of the part of a photo that is seen."""
         width, height = photo
-        scale = min(width / self.size[1], height / self.size[0]) * self.crop_fraction
-        across, down = scale * self.size[1], scale * self.size[0]
+        across, down = float(width), float(height)
+        if self.resize == "crop":
+            scale = min(width / self.size[1], height / self.size[0])
+            across, down = scale * self.size[1], scale * self.size[0]
+        across, down = across * self.crop_fraction, down * self.crop_fraction
         left, top = (width - across) / 2, (height - down) / 2
         return left, top, left + across, top + down
 

@@ -1,10 +1,13 @@
 """References to classifiers: a folder, timm:NAME[@WEIGHTS], torchvision:NAME[@WEIGHTS]."""
 
+import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mitate import imports
@@ -17,6 +20,7 @@ from mitate.models.preprocessing import Preprocessing
 from mitate.models.weights import load_into, read_weights
 
 IMAGENET = 1000
+BUFFERS = ("relative_position_index", "attn_mask", "relative_coords_table")
 
 
 def load(reference: str, class_names: Sequence[str] | None = None) -> Classifier:
@@ -24,7 +28,9 @@ def load(reference: str, class_names: Sequence[str] | None = None) -> Classifier
     source, colon, rest = reference.partition(":")
     if colon and source in ("timm", "torchvision"):
         name, _, weights = rest.partition("@")
-        return from_library(source, name, Path(weights) if weights else None, class_names)
+        return from_library(
+            source, name, Path(weights).expanduser() if weights else None, class_names
+        )
     folder = Path(reference).expanduser()
     if folder.suffix in (".pkl", ".pickle"):
         raise ClassifierError(
@@ -41,7 +47,19 @@ def load(reference: str, class_names: Sequence[str] | None = None) -> Classifier
             f"{reference} is a file: to use weights, name their architecture as well, "
             f"timm:NAME@{reference}"
         )
-    return saved.load(folder)
+    return _renamed(saved.load(folder), class_names)
+
+
+def _renamed(classifier: Classifier, class_names: Sequence[str] | None) -> Classifier:
+    if class_names is None:
+        return classifier
+    number = len(classifier.class_names)
+    if len(class_names) != number:
+        raise ClassifierError(
+            f"{classifier.folder} has {number} classes and {len(class_names)} names were given: "
+            f"give {number}, or train anew from its weights ({saved.WEIGHTS})"
+        )
+    return replace(classifier, class_names=tuple(class_names))
 
 
 def from_library(
@@ -59,10 +77,13 @@ def from_library(
     source = str(weights_file) if weights_file else f"{library}'s pretrained weights"
     stored = _stored_classes(library, name, weights)
     wanted = len(class_names) if class_names is not None else stored
-    recipe = {"kind": library, "name": name, "arguments": dict(arguments)}
+    settings = {**arguments, **_trained_with(library, name, weights)}
     if wanted is not None and wanted != IMAGENET:
-        recipe["arguments"]["num_classes"] = wanted
+        settings["num_classes"] = wanted
+    recipe = {"kind": library, "name": name, "arguments": settings}
     network = build(recipe).eval()
+    if library == "timm" and "img_size" in arguments:
+        weights = _fitted_to_size(network, weights)
     if wanted != stored and stored is not None:
         weights = _without_head(network, weights, stored, wanted or 0, source)
     load_into(network, weights, source)
@@ -75,9 +96,25 @@ def from_library(
     )
 
 
+def _fitted_to_size(network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Resize position embeddings by timm's own filter, which each family keeps in its module."""
+    home = sys.modules[type(network).__module__]
+    resize = getattr(home, "checkpoint_filter_fn", None)
+    if resize is None:
+        return weights
+    fitted: dict[str, Tensor] = resize(dict(weights), network)
+    own = network.state_dict()
+    return {**{name: own[name] for name in own if name.endswith(BUFFERS)}, **fitted}
+
+
 def _hub_weights(library: str, name: str) -> dict[str, Tensor]:
     """Pretrained weights from the library's hub, or one error that names the two ways out."""
-    build({"kind": library, "name": name, "arguments": {}})
+    network = build({"kind": library, "name": name, "arguments": {}})
+    if library == "timm" and not _is_published(network):
+        raise ClassifierError(
+            f"timm publishes no weights for {name}: name a file of your own, "
+            f"timm:{name}@weights.safetensors"
+        )
     try:
         with impatient_hub():
             if library == "timm":
@@ -95,14 +132,26 @@ def _hub_weights(library: str, name: str) -> dict[str, Tensor]:
     return state
 
 
+def _is_published(network: Any) -> bool:
+    config = network.pretrained_cfg
+    return any(config.get(where) for where in ("url", "hf_hub_id", "file"))
+
+
+def _trained_with(library: str, name: str, weights: dict[str, Tensor]) -> dict[str, Any]:
+    """What torchvision's builder sets by itself when it is asked for pretrained weights."""
+    if library != "torchvision" or name not in ("googlenet", "inception_v3"):
+        return {}
+    auxiliary = any(key.startswith(("aux1.", "AuxLogits.")) for key in weights)
+    return {"transform_input": True, "aux_logits": auxiliary}
+
+
 def _head_name(library: str, name: str) -> str | None:
     """The name of the layer that gives the logits, in an architecture as it comes."""
     if library == "timm":
         config = imports.timm("models").get_pretrained_cfg(name.split(".")[0])
         classifier = getattr(config, "classifier", None) if config else None
-        return classifier if isinstance(classifier, str) else None
-    import torch
-
+        # Distilled networks have two heads of the same classes.
+        return classifier[0] if isinstance(classifier, tuple | list) else classifier
     with torch.device("meta"):
         network = build({"kind": library, "name": name, "arguments": {}})
     heads = [
@@ -124,7 +173,7 @@ def _without_head(
 ) -> dict[str, Tensor]:
     own = network.state_dict()
     odd = [n for n in weights if n in own and weights[n].shape != own[n].shape]
-    if any(weights[n].shape[0] != stored for n in odd):
+    if any(weights[n].shape[:1] != (stored,) for n in odd):
         raise WeightsError(f"{source} does not fit the architecture: {', '.join(odd[:4])} differ")
     warnings.warn(
         f"{source} has {stored} classes and {wanted} are wanted: the head ({', '.join(odd)}) is "

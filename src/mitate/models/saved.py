@@ -1,13 +1,15 @@
 """A classifier on disk: a folder of classifier.json and weights.safetensors."""
 
+import json
 import os
 import platform
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from mitate.errors import ClassifierError, WeightsError
@@ -52,9 +54,21 @@ class ClassifierFile(BaseModel):
 
 
 def save(classifier: "Classifier", folder: Path) -> Path:
-    """Write the folder, description last, and check that it loads to the same logits."""
+    """Write the folder, description last, after a check that the recipe gives the same logits.
+
+    Raises:
+        ClassifierError: a network that cannot be built again, or an ``output=`` function, which is
+        code and cannot be written.
+    """
+    if classifier.output is not None:
+        raise ClassifierError(
+            "a classifier with output= cannot be saved, because a function is code: wrap the "
+            "network in a module that gives the logits"
+        )
     recipe = dict(classifier.recipe or describe(classifier.network))
     _check_rebuilds(classifier, recipe)
+    if folder.exists() and not folder.is_dir():
+        raise ClassifierError(f"{folder} is a file: name a folder to save the classifier in")
     folder.mkdir(parents=True, exist_ok=True)
     _write_weights(classifier.network, folder / WEIGHTS)
     description = ClassifierFile(
@@ -86,8 +100,9 @@ def load(folder: Path) -> "Classifier":
             f"{weights} is not the file that {DESCRIPTION} was written for (its SHA-256 differs): "
             "copy the classifier folder again"
         )
-    network = build(description.architecture).eval()
-    load_into(network, read_weights(weights), str(weights))
+    stored = read_weights(weights)
+    network = build(description.architecture).eval().to(_dtype(stored))
+    load_into(network, stored, str(weights))
     return Classifier(
         network=network,
         class_names=description.class_names,
@@ -132,21 +147,35 @@ def _read_description(folder: Path) -> ClassifierFile:
             "convert` wrote, or timm:NAME@WEIGHTS"
         )
     try:
-        description = ClassifierFile.model_validate_json(path.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError) as exc:
-        first = str(exc).splitlines()[0]
-        raise ClassifierError(f"{path} is not a description of a classifier: {first}") from exc
-    if description.version > VERSION:
-        raise ClassifierError(
-            f"{path} is of version {description.version} and this mitate reads {VERSION}: update it"
-        )
-    return description
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content.get("version") if isinstance(content, dict) else None
+        if isinstance(version, int) and version > VERSION:
+            raise ClassifierError(
+                f"{path} is of version {version} and this mitate reads {VERSION}: update it"
+            )
+        return ClassifierFile.model_validate(content)
+    except ValueError as exc:  # not UTF-8, not JSON, or not these fields
+        why = " ".join(str(exc).splitlines()[:3])
+        raise ClassifierError(f"{path} is not a description of a classifier: {why}") from exc
+
+
+def _dtype(weights: Mapping[str, Tensor]) -> torch.dtype:
+    """The type of the first floating-point weights."""
+    floats = (value.dtype for value in weights.values() if value.is_floating_point())
+    return next(floats, torch.float32)
 
 
 def _check_rebuilds(classifier: "Classifier", recipe: dict[str, Any]) -> None:
     """A recipe that builds another network must not be written."""
+    options = ClassifierError(
+        f"this {type(classifier.network).__name__} was built with options that mitate does not "
+        "know, and built again it is another network: use Classifier.from_module in Python"
+    )
     twin = build(recipe).eval()
-    load_into(twin, classifier.network.state_dict(), "the network built again")
+    try:
+        load_into(twin, classifier.network.state_dict(), "the network built again")
+    except WeightsError as exc:
+        raise options from exc
     height, width = classifier.preprocessing.size
     channels = len(classifier.preprocessing.mean)
     generator = torch.Generator().manual_seed(0)
@@ -155,10 +184,7 @@ def _check_rebuilds(classifier: "Classifier", recipe: dict[str, Any]) -> None:
     with torch.no_grad():
         again = classifier.read(twin(probe.to(classifier.device, classifier.dtype)))
     if not torch.allclose(classifier.logits(probe), again, rtol=1e-3, atol=1e-4):
-        raise ClassifierError(
-            f"this {type(classifier.network).__name__} was built with options that mitate does not "
-            "know, and built again it gives other scores: use Classifier.from_module in Python"
-        )
+        raise options
 
 
 def _write_weights(network: nn.Module, path: Path) -> None:

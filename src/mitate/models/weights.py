@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mitate.errors import UnsafePickleError, WeightsError
 
 SHOWN = 4
+TRANSPARENT = ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -51,14 +52,18 @@ def sha256(path: Path) -> str:
 
 
 def pickle_globals(path: Path) -> tuple[str, ...]:
-    """Names that a pickle (or torch's zip of one) would import; read without running it."""
+    """Names that a pickle (or torch's zip of one) would import; read without running it.
+
+    Raises:
+        ValueError: the file does not begin with a pickle.
+    """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            inner = [name for name in archive.namelist() if name.endswith("data.pkl")]
+            inner = [name for name in archive.namelist() if name.endswith(".pkl")]
             names = [found for name in inner for found in _globals_of(archive.open(name))]
     else:
         with path.open("rb") as file:
-            names = list(_globals_of(file))
+            names = [*_globals_of(file), *_globals_of_rest(file)]
     return tuple(dict.fromkeys(names))
 
 
@@ -128,20 +133,33 @@ def _is_plain(name: str) -> bool:
     )
 
 
+def _globals_of_rest(file: IO[bytes]) -> Iterator[str]:
+    """Older files of torch hold several pickles, one after the other, and then raw numbers."""
+    while True:
+        try:
+            yield from _globals_of(file)
+        except Exception:  # raw numbers, or the end
+            return
+
+
 def _globals_of(file: IO[bytes]) -> Iterator[str]:
-    """Follow the strings that STACK_GLOBAL takes from the stack or the memo."""
-    strings: list[str] = []
+    """Follow the two strings that STACK_GLOBAL takes from the stack, and the memo behind them."""
+    pushed: list[str] = []
     memo: dict[int, str] = {}
+    memoized = 0
     for opcode, argument, _ in pickletools.genops(file):
         if opcode.name in ("GLOBAL", "INST"):
             yield str(argument).replace(" ", ".")
-        elif opcode.name == "STACK_GLOBAL" and len(strings) >= 2:
-            yield f"{strings[-2]}.{strings[-1]}"
-        elif opcode.name == "MEMOIZE":
-            memo[len(memo)] = strings[-1] if strings else ""
-        elif "PUT" in opcode.name and strings:
-            memo[int(argument)] = strings[-1]
-        elif "GET" in opcode.name:
-            strings.append(memo.get(int(argument), ""))
-        elif isinstance(argument, str):
-            strings.append(argument)
+        elif opcode.name == "STACK_GLOBAL":
+            yield ".".join(pushed[-2:]) if len(pushed) >= 2 else "(a name that it computes)"
+        if opcode.name in TRANSPARENT:
+            index = memoized if opcode.name == "MEMOIZE" else argument
+            memoized += opcode.name == "MEMOIZE"
+            if pushed and isinstance(index, int):
+                memo[index] = pushed[-1]
+        elif "GET" in opcode.name and argument in memo:
+            pushed.append(memo[argument])
+        elif isinstance(argument, str) and "UNICODE" in opcode.name:
+            pushed.append(argument)
+        elif opcode.name != "FRAME":
+            pushed.clear()

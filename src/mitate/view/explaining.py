@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,10 @@ class Explained:
     flags: list[str] = field(default_factory=list)
     comparison: Comparison = field(default_factory=Comparison)
     figures: list[Path] = field(default_factory=list)
+
+    def places_as_dicts(self) -> list[dict[str, Any]]:
+        """Where the maps lie, as plain data."""
+        return [asdict(place) for place in self.comparison.places()]
 
 
 def explain_photos(

@@ -100,3 +100,52 @@ def open_masks(source: str | Path | None) -> MaskIndex | None:
 def _record(path: Path, class_names: Sequence[str]) -> Record:
     folder = path.resolve().parent.name
     return Record(path, folder if folder in class_names else None)
+
+
+def reported(
+    data: Path, class_names: Sequence[str], split: str | None
+) -> tuple[list[Record], tuple[str, ...]]:
+    """The records that a report is about, and what the reader has to tell.
+
+    A data set with splits is reported on by ``split``, by default its validation part; class folders
+    without splits and plain folders of photos, whole.
+    """
+    if data.is_dir() and table_in(data) is None and not _has_folders(data):
+        return gather([data], class_names), ()
+    if data.is_file() and table_in(data) is None:
+        return gather([data], class_names), ()
+    dataset = read_dataset(data)
+    wanted = split or ("valid" if any(r.split == "valid" for r in dataset.records) else None)
+    records = [r for r in dataset.records if wanted is None or r.split == wanted]
+    if not records:
+        raise UsageError(f"{data} has no image in the split {wanted!r}")
+    strange = sorted({r.label for r in records if r.label} - set(class_names))
+    notices = dataset.notices
+    if strange:
+        notices += (
+            f"classes that the classifier does not know, taken as unlabelled: {', '.join(strange)}",
+        )
+    return records, notices
+
+
+def evenly(records: Sequence[Record], limit: int | None) -> list[Record]:
+    """At most ``limit`` records, spread over the whole list.
+
+    Raises:
+        UsageError: a limit below 1.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"a limit of {limit} leaves nothing: use 1 or more")
+    if limit is None or len(records) <= limit:
+        return list(records)
+    places = np.linspace(0, len(records) - 1, limit).round().astype(int)
+    return [records[place] for place in places]
+
+
+def one_a_class(records: Sequence[Record]) -> list[Record]:
+    """The first record of each class."""
+    return list({record.label: record for record in reversed(records)}.values())[::-1]
+
+
+def _has_folders(folder: Path) -> bool:
+    return any(entry.is_dir() for entry in folder.iterdir())

@@ -1,10 +1,13 @@
 """Maps made without looking at the network: the floor that a real map must beat."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mitate.errors import UsageError
 from mitate.explain.methods.table import Cost, Needs, method
 
 
@@ -19,11 +22,14 @@ def random(
     images: Float[Tensor, "b channels H W"],
     grid: tuple[int, int],
     classes: Int[Tensor, "b k"],
-    generator: torch.Generator,
+    generators: Sequence[torch.Generator],
 ) -> Float[Tensor, "b k h w"]:
     """Independent uniform numbers in [0, 1], another draw for every image and class."""
-    uniform = torch.rand(*classes.shape, *grid, generator=generator)
-    return uniform.to(images.device, images.dtype)
+    draws = [
+        torch.rand(int(classes.max()) + 1, *grid, generator=generator, dtype=torch.float64)[of]
+        for of, generator in zip(classes.cpu(), generators, strict=True)
+    ]
+    return torch.stack(draws).to(images.device, images.dtype)
 
 
 @method(
@@ -37,11 +43,17 @@ def centre(
     images: Float[Tensor, "b channels H W"],
     grid: tuple[int, int],
     classes: Int[Tensor, "b k"],
-    generator: torch.Generator,
+    generators: Sequence[torch.Generator],
     *,
     sigma: float = 0.25,
 ) -> Float[Tensor, "b k h w"]:
-    """A Gaussian blob in the middle; ``sigma`` is a fraction of each side."""
+    """A Gaussian blob in the middle; ``sigma`` is a fraction of each side.
+
+    Raises:
+        UsageError: sigma is not positive.
+    """
+    if not sigma > 0:
+        raise UsageError(f"sigma is {sigma}: use a positive fraction of the side")
     down, across = (_bell(cells, sigma, images) for cells in grid)
     blob = down[:, None] * across[None, :]
     return blob.expand(*classes.shape, *grid).clone()
@@ -58,7 +70,7 @@ def edges(
     images: Float[Tensor, "b channels H W"],
     grid: tuple[int, int],
     classes: Int[Tensor, "b k"],
-    generator: torch.Generator,
+    generators: Sequence[torch.Generator],
 ) -> Float[Tensor, "b k h w"]:
     """Strength of the image's edges (Sobel on the mean channel), averaged over each cell."""
     grey = F.pad(images.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")

@@ -1,10 +1,11 @@
 """Methods that mask the input and read the class score of each masked forward."""
 
 from jaxtyping import Float
-from torch import Tensor, einsum
+from torch import Tensor, einsum, where
 
 from mitate.explain.methods.table import Cost, Needs, method
 from mitate.explain.scorer import Scorer
+from mitate.tensors import varies
 
 
 @method(
@@ -29,10 +30,11 @@ def scorecam(
         channel_softmax: weight instead by a softmax over channels of the class's logits, which
             grad-cam and torchcam call Score-CAM.
     """
-    live = activations.amax((-2, -1)) > activations.amin((-2, -1))
+    live = varies(activations)
     if channel_softmax:
-        logits = scorer.logits(activations, live)
-        weights = logits.masked_fill(~live[..., None], float("-inf")).softmax(1).nan_to_num(0)
+        dead = ~live[..., None]
+        logits = scorer.logits(activations, live).masked_fill(dead, float("-inf"))
+        weights = where(dead, 0, logits.softmax(1))
     else:
         weights = scorer.probabilities(activations, live)
-    return einsum("bck,bchw->bkhw", weights.to(activations.dtype), activations).relu()
+    return einsum("bck,bchw->bkhw", weights, activations).relu()

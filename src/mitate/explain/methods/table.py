@@ -13,7 +13,7 @@ from mitate.errors import UsageError
 class Needs(Enum):
     """What a method is given before its options.
 
-    IMAGES: ``images (b, channels, H, W), grid (h, w), classes (b, k), generator``;
+    IMAGES: ``images (b, channels, H, W), grid (h, w), classes (b, k), generators``, one an image;
     GRADIENTS: ``activations (b, c, h, w), gradients (b, k, c, h, w)``;
     SCORES: ``activations (b, c, h, w), scorer``.
     All give ``maps (b, k, h, w)``.
@@ -72,16 +72,31 @@ class Method:
         """The method's options with defaults filled in.
 
         Raises:
-            UsageError: an option that the method does not have.
+            UsageError: an option that the method does not have, or a value of another type.
         """
-        for name in options:
+        for name, value in options.items():
             if name not in self.options:
-                known = ", ".join(self.options) or "none"
-                raise UsageError(f"{self.name} has no option {name!r}; its options: {known}")
+                raise UsageError(self._unknown_option(name))
+            kind = type(self.options[name])
+            whole_for_float = kind is float and type(value) is int
+            if not (isinstance(value, kind) or whole_for_float):
+                raise UsageError(
+                    f"{self.name}'s option {name} takes a {kind.__name__}, not {value!r}"
+                )
         return {**self.options, **options}
+
+    def _unknown_option(self, name: str) -> str:
+        known = (*self.options, *EXPLAINER_KEYWORDS)
+        near = get_close_matches(name, known, n=1, cutoff=0.6)
+        hint = f"did you mean {near[0]}? " if near else ""
+        return (
+            f"{self.name} has no option {name!r}: {hint}"
+            f"its options: {', '.join(self.options) or 'none'}"
+        )
 
 
 METHODS: dict[str, Method] = {}
+EXPLAINER_KEYWORDS = ("method", "layer", "batch_size", "seed", "show_progress")
 
 
 def method(

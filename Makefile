@@ -1,0 +1,38 @@
+# `make demo` and `make test` set everything up by themselves.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-all lint types bench clean
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt setuptools wheel
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch torchvision
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[train,dev]'
+	touch $(READY)
+
+demo: $(READY)  ## the main job from end to end, on simulated photos, into out/demo
+	$(BIN)/mitate demo --out out/demo
+
+test: $(READY) lint types  ## lint, types, the import contract, and the tests that are not marked long
+	$(BIN)/pytest -q -m "not long"
+
+test-all: $(READY) lint types
+	$(BIN)/pytest -q
+
+lint: $(READY)
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/lint-imports
+
+types: $(READY)
+	$(BIN)/mypy
+
+bench: $(READY)  ## ratios beside the peers, in one process, into benchmarks/RESULTS.md
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers]'
+	$(BIN)/python -m benchmarks.maps
+
+clean:
+	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache .hypothesis

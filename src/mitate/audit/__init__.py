@@ -1,0 +1,1 @@
+"""Whether a map is true and its place is right: measures, intervals, controls."""

@@ -1,0 +1,127 @@
+"""mitate explain."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from mitate.cli.parsing import Json, Methods, Out, options_of
+from mitate.cli.tables import print_json, print_table, tell
+
+SOME_FAILED = 3
+
+
+def explain(
+    ref: str,
+    images: Annotated[tuple[Path, ...], Parameter(negative=())],
+    /,
+    *,
+    out: Out,
+    method: Methods = ("gradcam",),
+    layer: str = "auto",
+    top_k: Annotated[int, Parameter(name=["--top-k", "-k"])] = 3,
+    option: Annotated[tuple[str, ...], Parameter(name="--option", negative=())] = (),
+    label: str | None = None,
+    split: Literal["train", "valid", "test"] | None = None,
+    limit: int | None = None,
+    masks: Path | None = None,
+    mask_value: int | None = None,
+    colormap: str | None = None,
+    opacity: float | None = None,
+    upsample: Literal["bicubic", "bilinear", "nearest"] = "bicubic",
+    batch_size: int = 16,
+    seed: int = 0,
+    json: Json = False,
+) -> int:
+    """Draw where the classifier looks on each photo for its most probable classes.
+
+    Args:
+        ref: the classifier.
+        images: photos, folders of photos, or a data set (a CSV).
+        out: the folder for the figures, the maps (.npz) and predictions.csv.
+        method: how maps are made (mitate methods); repeat it to see several side by side.
+        layer: a layer's name (mitate layers), or auto.
+        top_k: how many of the most probable classes.
+        option: an option of the method, NAME=VALUE.
+        label: the true class of all photos; otherwise it is the CSV's or the folder's name.
+        split: only this split of a data set.
+        limit: only so many photos, evenly chosen.
+        masks: a folder or a CSV of masks: prints the share of each map's energy on them.
+        mask_value: the value that marks the region in index masks.
+        colormap: any of matplotlib's; jet with --opacity 0.4 gives the familiar look.
+        opacity: of the map over the photo, 0 to 1.
+        upsample: how the map is brought to the photo's pixels.
+        batch_size: images in one forward.
+        seed: of random methods.
+        json: print the predictions as JSON.
+    """
+    from mitate.models.classifier import Classifier
+    from mitate.view.explaining import Style, explain_photos
+    from mitate.view.photos import evenly, gather, open_masks
+
+    classifier = Classifier.load(ref)
+    records = evenly(gather(images, classifier.class_names, label=label, split=split), limit)
+    explained = explain_photos(
+        classifier,
+        records,
+        out,
+        methods=method,
+        layer=layer,
+        top_k=top_k,
+        options=options_of(option),
+        masks=open_masks(masks),
+        mask_value=mask_value,
+        style=Style(colormap, opacity, upsample),
+        batch_size=batch_size,
+        seed=seed,
+    )
+    for line in explained.failures:
+        tell(f"skipped: {line}")
+    for line in explained.flags:
+        tell(f"flag: {line}")
+    if json:
+        print_json({"photos": explained.predictions, "places": explained.places_as_dicts()})
+    else:
+        _print_predictions(explained.predictions)
+        print_places(explained.comparison)
+    if explained.figures:
+        tell(f"{len(explained.predictions)} photos in {len(explained.figures)} figure(s) in {out}")
+    if not explained.predictions:
+        return 1
+    return SOME_FAILED if explained.failures else 0
+
+
+def print_places(comparison: "Comparison") -> None:  # type: ignore[name-defined]  # noqa: F821
+    """Print where the maps lie, beside the controls."""
+    if not len(comparison):
+        return
+    rows = [
+        [
+            place.method + (" (control)" if place.control else ""),
+            place.layer,
+            f"{place.energy.mean:.3f}",
+            f"{place.energy.low:.3f} to {place.energy.high:.3f}",
+            place.verdict,
+        ]
+        for place in comparison.places()
+    ]
+    area = comparison.area()
+    title = (
+        f"Share of the map's energy on the mask, {area.images} photos; the masks cover "
+        f"{area.mean:.3f} of them"
+    )
+    print_table(("method", "layer", "share", "95 % interval", ""), rows, title=title)
+
+
+def _print_predictions(predictions: list[dict]) -> None:  # type: ignore[type-arg]
+    rows = [
+        [
+            entry["image"],
+            entry["true"] or "",
+            *(f"{found['name']} {found['probability']:.3f}" for found in entry["classes"]),
+        ]
+        for entry in predictions
+    ]
+    if rows:
+        ranks = [f"{rank}." for rank in range(1, len(rows[0]) - 1)]
+        print_table(("photo", "true", *ranks), rows)

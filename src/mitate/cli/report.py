@@ -1,0 +1,65 @@
+"""mitate report."""
+
+from pathlib import Path
+from typing import Literal
+
+from mitate.cli.explain import SOME_FAILED
+from mitate.cli.parsing import Methods, Out
+from mitate.cli.tables import tell
+
+
+def report(
+    ref: str,
+    data: Path,
+    /,
+    *,
+    out: Out = Path("report.html"),
+    method: Methods = ("gradcam",),
+    layer: str = "auto",
+    split: Literal["train", "valid", "test"] | None = None,
+    right: int = 3,
+    wrong: int = 6,
+    limit: int | None = None,
+    masks: Path | None = None,
+    mask_value: int | None = None,
+    title: str = "",
+) -> int:
+    """Write one HTML file: scores, confusions, galleries of right and wrong with their maps.
+
+    Args:
+        ref: the classifier.
+        data: photos, a folder of them, or a data set; of one with splits the validation part.
+        out: the file, or a folder for report.html.
+        method: maps in the gallery; repeat it for several.
+        layer: a layer's name (mitate layers), or auto.
+        split: another split of the data set.
+        right: right predictions a class in the gallery.
+        wrong: wrong predictions a class in the gallery.
+        limit: only so many photos, evenly chosen.
+        masks: a folder or a CSV of masks: adds where the maps lie, beside the controls.
+        mask_value: the value that marks the region in index masks.
+        title: of the page.
+    """
+    from mitate.models.classifier import Classifier
+    from mitate.view.gallery import build_report, report_path
+    from mitate.view.photos import evenly, open_masks, reported
+    from mitate.view.report import write_report
+
+    classifier = Classifier.load(ref)
+    records, notices = reported(data, classifier.class_names, split)
+    built, failures = build_report(
+        classifier,
+        evenly(records, limit),
+        methods=method,
+        layer=layer,
+        right=right,
+        wrong=wrong,
+        masks=open_masks(masks),
+        mask_value=mask_value,
+        title=title,
+        notices=notices,
+    )
+    for line in failures:
+        tell(f"skipped: {line}")
+    tell(f"report: {write_report(built, report_path(out))}")
+    return SOME_FAILED if failures else 0

@@ -1,0 +1,57 @@
+"""Maps that say nothing, and why: what keeps an empty map from passing silently."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mitate.tensors import varies
+
+REASONS = {
+    "not finite": "the activations or scores overflowed or were not finite",
+    "zero": "no weighted channel is positive anywhere",
+    "constant": "the method gives the same value everywhere on this grid",
+}
+UNSEEN = "the layer sees no gradient from this class"
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Something wrong with one map, and why.
+
+    Attributes:
+        image: index of the image in the batch.
+        target: index of the target, 0 to k - 1.
+        kind: ``zero``, ``constant`` or ``not finite``.
+        reason: what is known of the cause, in words.
+    """
+
+    image: int
+    target: int
+    kind: str
+    reason: str
+
+
+def unseen(gradients: Float[Tensor, "b k c h w"]) -> Bool[Tensor, "b k"]:
+    """Where the layer gets no gradient at all."""
+    return ~gradients.flatten(2).any(-1)
+
+
+def find_flags(
+    maps: Float[Tensor, "b k h w"], blind: Bool[Tensor, "b k"] | None = None
+) -> tuple[Flag, ...]:
+    """Flag every map that is not finite, zero or constant.
+
+    ``blind`` tells where the layer got no gradient.
+    """
+    finite = maps.isfinite().flatten(2).all(-1)
+    zero = ~maps.flatten(2).any(-1)
+    flags = []
+    for image, target in (~finite | ~varies(maps)).nonzero().tolist():
+        kind = "zero" if zero[image, target] else "constant"
+        kind = kind if finite[image, target] else "not finite"
+        reason = REASONS[kind]
+        if kind == "zero" and blind is not None and blind[image, target]:
+            reason = UNSEEN
+        flags.append(Flag(image, target, kind, reason))
+    return tuple(flags)

@@ -1,0 +1,216 @@
+"""The training loop: fastai's Learner, with augmentation in batches and mitate's progress."""
+
+import random
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mitate import imports
+from mitate.progress import Advance, progress
+from mitate.training.photos import Photos
+
+FINDER_STEPS = 60
+AUGMENTATIONS: dict[str, dict[str, Any]] = {
+    "none": {"do_flip": False, "max_rotate": 0, "max_zoom": 1, "max_lighting": 0, "max_warp": 0},
+    "flip": {"max_rotate": 0, "max_zoom": 1.1, "max_lighting": 0, "max_warp": 0},
+    "turn": {"flip_vert": True, "max_rotate": 0, "max_zoom": 1.1, "max_lighting": 0, "max_warp": 0},
+    "full": {"max_rotate": 15, "max_zoom": 1.15, "max_lighting": 0.2, "max_warp": 0.1},
+}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast.
+
+    Attributes:
+        epochs: passes over the training images.
+        batch_size: images in one step.
+        lr: highest learning rate of the cycle; None finds it.
+        patience: stop after so many epochs without a lower validation loss; None never does.
+        pretrained: whether the body starts from trained weights and so learns ten times slower.
+        seed: seeds shuffling, augmentation and dropout.
+    """
+
+    epochs: int
+    batch_size: int
+    lr: float | None
+    patience: int | None
+    pretrained: bool
+    augment: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of the history."""
+
+    epoch: int
+    train_loss: float
+    valid_loss: float
+    accuracy: float
+
+
+def run(
+    network: nn.Module, train: Photos, valid: Photos, schedule: Schedule, *, shown: bool
+) -> tuple[list[Epoch], float]:
+    """Train the network in place; give the history and the learning rate that was used."""
+    imports.declare_missing_operators()
+    with _own_randomness(schedule.seed), tempfile.TemporaryDirectory() as scratch:
+        learner = _learner(network, train, valid, schedule, Path(scratch))
+        steps = len(learner.dls.train)
+        lr = schedule.lr or _found_lr(learner, shown)
+        with (
+            progress("training", schedule.epochs * steps, shown=shown) as advance,
+            learner.no_bar(),
+            learner.no_logging(),
+        ):
+            learner.fit_one_cycle(
+                schedule.epochs,
+                slice(lr / 10, lr) if schedule.pretrained else lr,
+                cbs=_callbacks(schedule, advance, shown),
+            )
+        history = [Epoch(i + 1, *row[:3]) for i, row in enumerate(learner.recorder.values)]
+    network.eval()
+    return history, lr
+
+
+def _learner(
+    network: nn.Module, train: Photos, valid: Photos, schedule: Schedule, scratch: Path
+) -> Any:
+    vision = imports.fastai("vision.all")
+    loaders = _loaders(train, valid, schedule)
+    learner = vision.Learner(
+        loaders,
+        network,
+        loss_func=vision.CrossEntropyLossFlat(),
+        metrics=vision.accuracy,
+        splitter=_body_and_head if schedule.pretrained else vision.trainable_params,
+        path=scratch,
+    )
+    learner.remove_cbs([callback for callback in learner.cbs if "Progress" in type(callback).__name__])
+    return learner
+
+
+def _loaders(train: Photos, valid: Photos, schedule: Schedule) -> Any:
+    vision = imports.fastai("vision.all")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    preprocessing = train.preprocessing
+    normalize = vision.Normalize.from_stats(preprocessing.mean, preprocessing.std, cuda=False)
+    augment = vision.aug_transforms(**AUGMENTATIONS[schedule.augment])
+    return vision.DataLoaders(
+        vision.TfmdDL(
+            _Typed(train, split_idx=0),
+            bs=schedule.batch_size,
+            shuffle=True,
+            drop_last=len(train) > schedule.batch_size,
+            num_workers=0,
+            after_batch=[vision.IntToFloatTensor(), *augment, normalize],
+            device=device,
+        ),
+        vision.TfmdDL(
+            _Typed(valid, split_idx=1),
+            bs=2 * schedule.batch_size,
+            num_workers=0,
+            after_batch=[vision.IntToFloatTensor(), normalize],
+            device=device,
+        ),
+        device=device,
+    )
+
+
+class _Typed:
+    """Photos with fastai's types, by which its transforms know what to change."""
+
+    def __init__(self, photos: Photos, split_idx: int) -> None:
+        vision = imports.fastai("vision.all")
+        self.image, self.category = vision.TensorImage, vision.TensorCategory
+        self.photos, self.split_idx = photos, split_idx
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        pixels, label = self.photos[index]
+        return self.image(pixels), self.category(label)
+
+
+def _callbacks(schedule: Schedule, advance: Advance, shown: bool) -> list[Any]:
+    vision = imports.fastai("vision.all")
+
+    class Told(vision.Callback):  # type: ignore[misc, name-defined]
+        """Moves the bar a step a batch, and prints a line an epoch."""
+
+        order = 60  # after fastai's Recorder
+
+        def after_batch(self) -> None:
+            if self.training:
+                advance(1)
+
+        def after_epoch(self) -> None:
+            if shown:
+                print(_line(self.epoch, schedule.epochs, self.recorder.values[-1]), file=sys.stderr)
+
+    callbacks: list[Any] = [Told()]
+    if schedule.patience is not None:
+        callbacks += [
+            vision.EarlyStoppingCallback(patience=schedule.patience),
+            vision.SaveModelCallback(),
+        ]
+    return callbacks
+
+
+def _line(epoch: int, epochs: int, row: Any) -> str:
+    train_loss, valid_loss, accuracy = row[:3]
+    return (
+        f"epoch {epoch + 1}/{epochs}  train loss {train_loss:.3f}  "
+        f"validation loss {valid_loss:.3f}  accuracy {accuracy:.3f}"
+    )
+
+
+def _found_lr(learner: Any, shown: bool) -> float:
+    with (
+        progress("finding the learning rate", None, shown=shown),
+        learner.no_bar(),
+        learner.no_logging(),
+    ):
+        suggested = learner.lr_find(
+            end_lr=1.0, num_it=FINDER_STEPS, show_plot=False, suggest_funcs=_valley()
+        )
+    return float(suggested[0])
+
+
+def _valley() -> Any:
+    return (imports.fastai("callback.schedule").valley,)
+
+
+def _body_and_head(network: Any) -> list[list[nn.Parameter]]:
+    """Two groups of weights: the pretrained body, and the head that starts anew."""
+    head = {id(parameter) for parameter in network.get_classifier().parameters()}
+    parameters = list(network.parameters())
+    return [
+        [parameter for parameter in parameters if id(parameter) not in head],
+        [parameter for parameter in parameters if id(parameter) in head],
+    ]
+
+
+@contextmanager
+def _own_randomness(seed: int) -> Iterator[None]:
+    """Seed the global generators, which fastai draws from, and put them back afterwards."""
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng():
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])  # noqa: NPY002

@@ -1,0 +1,32 @@
+import torch
+
+from mitate.explain.flags import REASONS, UNSEEN, find_flags, unseen
+
+
+def test_maps_that_say_nothing_are_flagged_with_the_reason() -> None:
+    maps = torch.rand(2, 3, 2, 2)
+    maps[0, 1] = 0
+    maps[0, 2] = 0.3
+    maps[1, 0, 0, 0] = float("nan")
+    maps[1, 2] = float("inf")
+    found = [(f.image, f.target, f.kind, f.reason) for f in find_flags(maps)]
+    assert found == [
+        (0, 1, "zero", REASONS["zero"]),
+        (0, 2, "constant", REASONS["constant"]),
+        (1, 0, "not finite", REASONS["not finite"]),
+        (1, 2, "not finite", REASONS["not finite"]),
+    ]
+
+
+def test_a_layer_without_gradient_is_told() -> None:
+    gradients = torch.rand(1, 3, 4, 2, 2) - 0.5
+    gradients[0, 1] = 0
+    blind = unseen(gradients)
+    assert blind.tolist() == [[False, True, False]]
+    flags = find_flags(torch.zeros(1, 3, 2, 2), blind)
+    assert [flag.reason for flag in flags] == [REASONS["zero"], UNSEEN, REASONS["zero"]]
+
+
+def test_signed_and_tiny_maps_are_fine() -> None:
+    maps = torch.tensor([[[[-1.0, 1.0]], [[1e-30, 0.0]], [[-2.0, -1.0]]]])
+    assert find_flags(maps) == ()

@@ -1,0 +1,308 @@
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from mitate import imports
+from mitate.errors import LayerError
+from mitate.explain.grid import Grid
+from mitate.explain.layers import (
+    automatic,
+    automatic_of,
+    candidates,
+    located,
+    prefix_tokens,
+    resolve,
+)
+from mitate.explain.tap import tapped_forward
+from mitate.models.classifier import Classifier
+from oracles import networks
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A network of timm made small, and what `auto` takes for inputs of a size."""
+
+    name: str
+    layer: str
+    grid: Grid
+    size: tuple[int, int] = (96, 96)
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+CONVNEXT = {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32)}
+SWIN = {"embed_dim": 8, "depths": (1, 1, 2, 1), "num_heads": (1, 2, 2, 2), "window_size": 4}
+VIT = {"embed_dim": 24, "num_heads": 2, "depth": 2}
+COATNET = {"embed_dim": (32, 32, 64, 64), "depths": (1, 1, 1, 1)}
+NCHW, NHWC = "channels first", "channels last"
+WIDE = (128, 256)
+EXPECTED = [
+    Expected("convnext_atto", "stages.3", Grid(NCHW, 3, 3, 32), arguments=CONVNEXT),
+    Expected("convnext_atto", "stages.3", Grid(NCHW, 4, 8, 32), WIDE, CONVNEXT),
+    Expected("resnet10t", "layer4", Grid(NCHW, 3, 3, 512)),
+    Expected("resnet10t", "layer4", Grid(NCHW, 4, 8, 512), WIDE),
+    Expected("mobilenetv2_035", "bn2", Grid(NCHW, 3, 3, 1280)),
+    Expected("mobilenetv3_small_050", "blocks.5", Grid(NCHW, 2, 4, 288), (64, 128)),
+    Expected("efficientnet_b0", "bn2", Grid(NCHW, 2, 4, 1280), (64, 128)),
+    Expected(
+        "vit_tiny_patch16_224",
+        "blocks.1.norm1",
+        Grid("tokens", 4, 4, 24, 1),
+        (64, 64),
+        {**VIT, "img_size": (64, 64)},
+    ),
+    Expected(
+        "vit_tiny_patch16_224",
+        "blocks.1.norm1",
+        Grid("tokens", 4, 8, 24, 1),
+        (64, 128),
+        {**VIT, "img_size": (64, 128)},
+    ),
+    Expected(
+        "vit_tiny_patch16_224",
+        "blocks.1",
+        Grid("tokens", 4, 4, 24),
+        (64, 64),
+        {**VIT, "img_size": (64, 64), "global_pool": "avg", "class_token": False},
+    ),
+    Expected(
+        "swin_tiny_patch4_window7_224",
+        "norm",
+        Grid(NHWC, 4, 4, 64),
+        (128, 128),
+        {**SWIN, "img_size": (128, 128)},
+    ),
+    Expected(
+        "swin_tiny_patch4_window7_224",
+        "norm",
+        Grid(NHWC, 4, 8, 64),
+        WIDE,
+        {**SWIN, "img_size": WIDE},
+    ),
+    Expected(
+        "coatnet_nano_rw_224", "norm", Grid(NCHW, 4, 8, 64), WIDE, {**COATNET, "img_size": WIDE}
+    ),
+    Expected("vgg11", "features.19", Grid(NCHW, 4, 4, 512), (64, 64)),
+    Expected(
+        "densenet121",
+        "features.norm5",
+        Grid(NCHW, 3, 3, 16),
+        arguments={"growth_rate": 4, "block_config": (2, 2, 2, 2)},
+    ),
+]
+
+
+def make(expected: Expected) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network: nn.Module = imports.timm().create_model(
+            expected.name, num_classes=5, **expected.arguments
+        )
+    return network.eval()
+
+
+def first(output):
+    return output[0] if isinstance(output, tuple) else output
+
+
+@pytest.mark.parametrize("expected", EXPECTED, ids=lambda e: f"{e.name}-{e.size[0]}x{e.size[1]}")
+def test_auto_is_the_last_spatial_layer_before_pooling(expected: Expected) -> None:
+    network, images = make(expected), torch.randn(2, 3, *expected.size)
+    read = Classifier.from_module(network).read
+    layers = candidates(network, images[:1], read=read)
+    chosen = automatic(network, images[:1], read=read)
+    assert (chosen.name, chosen.grid) == (expected.layer, expected.grid)
+    assert chosen == automatic_of(layers)
+    assert len({layer.name for layer in layers}) == len(layers) > 5
+    for layer in layers[::7]:
+        place = resolve(network, layer.name)
+        (activation,) = tapped_forward(network, images, [place], read=read).activations
+        grid = located(network, place, images, activation, read=read)
+        assert grid == layer.grid
+        spatial = grid.spatial(activation)
+        assert spatial.shape == (2, grid.channels, grid.height, grid.width)
+
+
+def test_a_class_tokens_last_block_does_not_count() -> None:
+    expected = EXPECTED[7]
+    layers = candidates(make(expected), torch.randn(1, 3, 64, 64), read=first)
+    counts = {layer.name: layer.counts for layer in layers}
+    assert counts["blocks.0"]
+    assert counts["blocks.1.norm1"]
+    assert not counts["blocks.1"]
+    assert not counts["norm"]
+    assert "blocks.0.attn.qkv" not in counts
+    assert counts["patch_embed"]
+
+
+@pytest.mark.parametrize("index", [0, 10])
+def test_channels_are_where_they_seem(index: int) -> None:
+    """Moving the input by one stride moves the activation by one cell, in the layout found."""
+    network = make(EXPECTED[index])
+    size = EXPECTED[index].size
+    name = ("stem.0", "patch_embed.proj")[index > 0]
+    place = resolve(network, name)
+    image = torch.randn(1, 3, *size)
+    moved = image.roll((4, 8), (-2, -1))
+    found = []
+    for given_image in (image, moved):
+        (activation,) = tapped_forward(network, given_image, [place], read=first).activations
+        grid = located(network, place, given_image, activation, read=first)
+        found.append(grid.spatial(activation))
+    torch.testing.assert_close(found[0].roll((1, 2), (-2, -1)), found[1])
+
+
+def test_a_layer_used_twice_is_named_by_its_call() -> None:
+    network, images = networks.make("used twice, last"), networks.make_images(1)
+    names = [layer.name for layer in candidates(network, images, read=first)]
+    assert names == ["stem", "tapped#0", "tapped#1"]
+    assert resolve(network, "tapped#0").call == 0
+    assert resolve(network, "tapped").call == -1
+    assert resolve(network, "tapped#1").name == "tapped#1"
+
+
+def test_pooling_and_what_passes_on_are_no_candidates() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(), nn.Identity(), nn.Flatten()
+    )
+    network.append(nn.Linear(4 * 7 * 7, 5))
+    layers = candidates(network, torch.randn(1, 3, 16, 16), read=first)
+    assert [layer.name for layer in layers] == ["0", "1"]
+
+
+def test_a_head_of_zeros_leaves_the_last_layer() -> None:
+    network = networks.make("with relu")
+    nn.init.zeros_(network.head.weight)
+    layers = candidates(network, networks.make_images(1), read=first)
+    assert not any(layer.counts for layer in layers)
+    assert automatic(network, networks.make_images(1), read=first).name == "last"
+
+
+def test_no_spatial_layer_at_all() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(48, 4))
+    with pytest.raises(LayerError, match="no layer of this Sequential has a spatial grid"):
+        automatic(network, torch.randn(1, 3, 4, 4), read=first)
+    with pytest.raises(LayerError, match="give larger images"):
+        automatic(make(EXPECTED[2]), torch.randn(1, 3, 1, 1), read=first)
+
+
+def test_a_layer_without_a_grid_is_refused_with_those_that_would_do() -> None:
+    network, images = networks.make("with relu"), networks.make_images(2)
+    place = resolve(network, "head")
+    (activation,) = tapped_forward(network, images, [place], read=first).activations
+    with pytest.raises(LayerError, match=r"'head' .* \(2, 5\).* use one such as .*tapped.*last"):
+        located(network, place, images, activation, read=first)
+
+
+def test_the_layers_that_would_do_are_ones_that_count() -> None:
+    network, images = make(EXPECTED[7]), torch.randn(1, 3, 64, 64)
+    place = resolve(network, "head")
+    (activation,) = tapped_forward(network, images, [place], read=first).activations
+    with pytest.raises(LayerError, match=r"blocks\.1\.norm1, or layer='auto'"):
+        located(network, place, images, activation, read=first)
+
+
+def test_prefix_tokens() -> None:
+    assert prefix_tokens(networks.make("tokens, prefix told")) == 1
+    assert prefix_tokens(networks.make("tokens")) is None
+    assert prefix_tokens(make(EXPECTED[7])) == 1
+
+
+class TestResolve:
+    @classmethod
+    def setup_class(cls) -> None:
+        cls.network = make(EXPECTED[0])
+        inner = nn.Module()
+        inner.model = cls.network
+        cls.fastai = nn.Sequential(inner, nn.Linear(3, 3))
+
+    @pytest.mark.parametrize(
+        ("spec", "name"),
+        [
+            ("stages.2", "stages.2"),
+            ("stages.2.blocks.-1.conv_dw", "stages.2.blocks.1.conv_dw"),
+            ("stages.-2.blocks.-2.mlp", "stages.2.blocks.0.mlp"),
+            ("0.model.stages.2.blocks.-1.conv_dw", "stages.2.blocks.1.conv_dw"),
+            ("-2", "norm_pre"),
+        ],
+    )
+    def test_names_with_indices(self, spec: str, name: str) -> None:
+        place = resolve(self.network, spec)
+        assert place.name == name
+        assert place.module is self.network.get_submodule(name)
+
+    @pytest.mark.parametrize("prefix", ["", "0.model."])
+    def test_fastais_prefix_both_ways(self, prefix: str) -> None:
+        place = resolve(self.fastai, f"{prefix}stages.2.blocks.-1.conv_dw")
+        assert place.name == "0.model.stages.2.blocks.1.conv_dw"
+
+    def test_a_wrapped_network(self) -> None:
+        wrapper = nn.Module()
+        wrapper.module = self.network
+        assert resolve(wrapper, "stages.0").name == "module.stages.0"
+
+    def test_a_module(self) -> None:
+        module = self.network.stages[2].blocks[-1].conv_dw
+        assert resolve(self.network, module).name == "stages.2.blocks.1.conv_dw"
+
+    def test_a_module_of_another_network(self) -> None:
+        with pytest.raises(LayerError, match="given Conv2d is not a layer of this network"):
+            resolve(self.network, nn.Conv2d(1, 1, 1))
+
+    @pytest.mark.parametrize(
+        ("spec", "nearest"),
+        [
+            ("stages.2.blocks.7.conv_dw", r"stages\.2\.blocks\.1\.conv_dw"),
+            ("stagse.2", r"stages\.2"),
+            ("stages.4", r"stages\.\d"),
+            ("stages.2.blocks.-3", r"stages\.2\.blocks"),
+            ("xyz", "stem"),
+            ("fc", "head.fc"),
+            ("", "stem"),
+        ],
+    )
+    def test_wrong_names_list_the_nearest(self, spec: str, nearest: str) -> None:
+        with pytest.raises(LayerError, match=f"the nearest are .*{nearest}"):
+            resolve(self.network, spec)
+
+    @pytest.mark.parametrize(
+        "spec", ["stem#x", "stem#", "stem#1#2", "stem#1.5", "stem#" + "9" * 5000]
+    )
+    def test_a_wrong_call(self, spec: str) -> None:
+        with pytest.raises(LayerError, match="the number of a call"):
+            resolve(self.network, spec)
+
+    @settings(max_examples=150)
+    @given(
+        st.text(max_size=30)
+        | st.lists(
+            st.sampled_from(
+                [
+                    "stages",
+                    "0",
+                    "-1",
+                    "-0",
+                    "2",
+                    "blocks",
+                    "model",
+                    "norm",
+                    "",
+                    "#",
+                    "head",
+                    "-99999999",
+                ]
+            ),
+            max_size=6,
+        ).map(".".join)
+    )
+    def test_any_text_gives_a_layer_or_an_error_of_ours(self, spec: str) -> None:
+        for network in (self.network, self.fastai):
+            try:
+                place = resolve(network, spec)
+            except LayerError:
+                continue
+            assert any(place.module is module for module in network.modules())
