@@ -1,16 +1,17 @@
 """The main job from end to end on simulated paddy leaves."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mitate.audit.comparison import CONTROLS, Comparison
-from mitate.data.dataset import read_dataset
+from mitate.data.dataset import Dataset, read_dataset
 from mitate.data.masks import MaskIndex
 from mitate.data.paddy import write_paddy
 from mitate.explain.explainer import Explainer
+from mitate.models.classifier import Classifier
 from mitate.progress import progress
-from mitate.training import fit
+from mitate.training import Fitted, fit
 from mitate.view.explaining import explain_photos
 from mitate.view.gallery import build_report, measure
 from mitate.view.photos import evenly, one_a_class
@@ -46,21 +47,44 @@ def run_demo(
     folder: Path, *, seed: int = 0, scorecam: bool = True, tell: Callable[[str], None] = print
 ) -> Demo:
     """Draw, train, explain, measure and report; what is drawn already is used again."""
-    total = 10 * (TRAIN + VALID)
-    tell(f"drawing {total} simulated photos of paddy leaves, with their lesion masks")
-    with progress("drawing", total) as advance:
-        index = write_paddy(
-            folder / "paddy",
+    tell(f"drawing {10 * (TRAIN + VALID)} simulated photos of paddy leaves, with lesion masks")
+    index = drawn(folder / "paddy", seed)
+    tell(f"training a small ConvNeXt from scratch, {EPOCHS} epochs at {PIXELS} px")
+    fitted = trained(index, folder / "classifier", seed)
+    judged = read_dataset(index).split("valid")
+    methods = ("gradcam", "scorecam") if scorecam else ("gradcam",)
+    tell("explaining one photo of each class")
+    explained = explain_photos(
+        fitted.classifier, one_a_class(judged.records), folder / "maps", methods=methods
+    )
+    tell("measuring where the maps lie, and writing the report")
+    return Demo(
+        accuracy=fitted.scores.accuracy,
+        photos=len(judged),
+        comparison=measured(fitted.classifier, judged, methods),
+        figure=explained.figures[0],
+        report=reported(fitted.classifier, judged, folder / "report.html"),
+    )
+
+
+def drawn(folder: Path, seed: int) -> Path:
+    """Draw the photos and their masks; give their index."""
+    with progress("drawing", 10 * (TRAIN + VALID)) as advance:
+        return write_paddy(
+            folder,
             train_per_class=TRAIN,
             valid_per_class=VALID,
             size=128,
             seed=seed,
             progress=lambda done, total: advance(1),
         )
-    tell(f"training a small ConvNeXt from scratch, {EPOCHS} epochs at {PIXELS} px")
-    fitted = fit(
+
+
+def trained(index: Path, folder: Path, seed: int) -> Fitted:
+    """Train a small network from scratch, as fast as it will learn."""
+    return fit(
         index,
-        folder / "classifier",
+        folder,
         model=MODEL,
         weights="none",
         epochs=EPOCHS,
@@ -71,31 +95,25 @@ def run_demo(
         seed=seed,
         arguments=ARGUMENTS,
     )
-    dataset = read_dataset(index).split("valid")
-    masks = MaskIndex.of(dataset)
-    methods = ("gradcam", "scorecam") if scorecam else ("gradcam",)
-    tell("explaining one photo of each class")
-    explained = explain_photos(
-        fitted.classifier, one_a_class(dataset.records), folder / "maps", methods=methods
-    )
-    tell("measuring where the maps lie, and writing the report")
-    explainers = [Explainer(fitted.classifier, name) for name in (*methods, *CONTROLS)]
-    comparison, _ = measure(
-        explainers, evenly(dataset.records, MEASURED_PHOTOS), masks, SYMPTOM
-    )
+
+
+def measured(classifier: Classifier, judged: Dataset, methods: Sequence[str]) -> Comparison:
+    """How much of each method's maps, and of the controls', lies on the lesions."""
+    explainers = [Explainer(classifier, name) for name in (*methods, *CONTROLS)]
+    photos = evenly(judged.records, MEASURED_PHOTOS)
+    comparison, _ = measure(explainers, photos, MaskIndex.of(judged), SYMPTOM)
+    return comparison
+
+
+def reported(classifier: Classifier, judged: Dataset, page: Path) -> Path:
+    """Write the report."""
     report, _ = build_report(
-        fitted.classifier,
-        dataset.records,
-        masks=masks,
+        classifier,
+        judged.records,
+        masks=MaskIndex.of(judged),
         mask_value=SYMPTOM,
         region="the lesions",
         title="Ten simulated paddy classes",
         notices=("The photos of this report are simulated.",),
     )
-    return Demo(
-        accuracy=fitted.scores.accuracy,
-        photos=len(dataset),
-        comparison=comparison,
-        figure=explained.figures[0],
-        report=write_report(report, folder / "report.html"),
-    )
+    return write_report(report, page)

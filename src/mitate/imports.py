@@ -9,6 +9,7 @@ they come through here too.
 import importlib
 import importlib.util
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,10 @@ def declare_missing_operators() -> None:
 def _load(package: str, submodule: str) -> Any:
     declare_missing_operators()
     try:
-        return importlib.import_module(f"{package}.{submodule}" if submodule else package)
+        with warnings.catch_warnings():
+            # What fastai uses of torch and pandas as it is imported is no concern of the user's.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return importlib.import_module(f"{package}.{submodule}" if submodule else package)
     except ModuleNotFoundError as exc:
         if exc.name != package:
             raise

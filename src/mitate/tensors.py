@@ -23,7 +23,7 @@ def generators(seed: int, images: Sequence[Tensor]) -> list[torch.Generator]:
 
 
 def _seed_of(seed: int, image: Tensor) -> int:
-    numbers = image.detach().to("cpu", torch.float64).contiguous().numpy().tobytes()
+    numbers = image.detach().cpu().double().contiguous().numpy().tobytes()
     return int.from_bytes(sha256(str(seed).encode() + b":" + numbers).digest()[:8], "big") >> 1
 
 
@@ -42,7 +42,7 @@ def resize_maps(
 ) -> Float[Tensor, "b k height width"]:
     """Resize all maps to ``size`` (height, width) in one operation.
 
-    Bicubic interpolation overshoots; its result is clipped back to the range of each map.
+    The result is clipped to the range of each map, which bicubic interpolation overshoots.
 
     Raises:
         UsageError: an unknown mode.
@@ -55,10 +55,8 @@ def resize_maps(
     if mode == "nearest":
         return F.interpolate(exact, size, mode=mode).to(maps.dtype)
     resized = F.interpolate(exact, size, mode=mode, align_corners=False)
-    if mode == "bicubic":
-        low, high = exact.amin((-2, -1), keepdim=True), exact.amax((-2, -1), keepdim=True)
-        resized = resized.clamp(low, high)
-    return resized.to(maps.dtype)
+    low, high = exact.amin((-2, -1), keepdim=True), exact.amax((-2, -1), keepdim=True)
+    return resized.clamp(low, high).to(maps.dtype)
 
 
 def relative_to_maximum(maps: Float[Tensor, "*n h w"]) -> Float[Tensor, "*n h w"]:

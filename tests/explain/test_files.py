@@ -3,6 +3,7 @@ import io
 import json
 import pickle
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -46,9 +47,8 @@ def test_round_trip(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["説明.npz"]
 
 
-def test_the_suffix_is_added() -> None:
-    assert explain().save(Path("/tmp") / "mitate-test.v2").name == "mitate-test.v2.npz"
-    (Path("/tmp") / "mitate-test.v2.npz").unlink()
+def test_the_suffix_is_added(tmp_path: Path) -> None:
+    assert explain().save(tmp_path / "maps.v2") == tmp_path / "maps.v2.npz"
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-7, 1e-3, 1.0, 1e3, 1e5, 1e30])
@@ -119,22 +119,23 @@ def test_damage_is_told(tmp_path: Path, changes: dict, message: str) -> None:
 
 
 class Harmful:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
     def __reduce__(self):
-        return Path.touch, (Path("/tmp/mitate-was-harmed"),)
+        return Path.touch, (self.target,)
 
 
 def test_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
-    for content in (
-        {"maps": np.array([Harmful()], dtype=object)},
-        {"header": np.array([Harmful()], dtype=object)},
-    ):
-        np.savez(tmp_path / "a.npz", **content, allow_pickle=True)
+    harmful = Harmful(tmp_path / "harmed")
+    for name in ("maps", "header"):
+        np.savez(tmp_path / "a.npz", **{name: np.array([harmful], dtype=object)})
         with pytest.raises(DataError, match="not a saved explanation"):
             Explanation.load(tmp_path / "a.npz")
-    (tmp_path / "b.npz").write_bytes(pickle.dumps(Harmful()))
+    (tmp_path / "b.npz").write_bytes(pickle.dumps(harmful))
     with pytest.raises(DataError, match="not a saved explanation"):
         Explanation.load(tmp_path / "b.npz")
-    assert not Path("/tmp/mitate-was-harmed").exists()
+    assert not harmful.target.exists()
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
@@ -148,32 +149,22 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
             Explanation.load(tmp_path / name)
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> Path:
+    return explain().save(tmp_path_factory.mktemp("saved") / "a.npz")
+
+
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_damaged_bytes_give_an_error_of_ours_or_the_explanation(data) -> None:
-    content = bytearray(saved_once())
+def test_damaged_bytes_give_an_error_of_ours_or_the_explanation(saved: Path, data) -> None:
+    content = bytearray(saved.read_bytes())
     cut = data.draw(st.integers(0, len(content)))
     for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=3)):
         content[place] ^= data.draw(st.integers(1, 255))
-    path = Path("/tmp/mitate-damaged.npz")
-    path.write_bytes(content[:cut] if data.draw(st.booleans()) else content)
-    try:
-        assert len(Explanation.load(path)) == 2
-    except DataError:
-        pass
-    finally:
-        path.unlink()
-
-
-CACHE: list[bytes] = []
-
-
-def saved_once() -> bytes:
-    if not CACHE:
-        path = explain().save(Path("/tmp/mitate-saved-once.npz"))
-        CACHE.append(path.read_bytes())
-        path.unlink()
-    return CACHE[0]
+    damaged = saved.with_name("damaged.npz")
+    damaged.write_bytes(content[:cut] if data.draw(st.booleans()) else content)
+    with suppress(DataError):
+        assert len(Explanation.load(damaged)) == 2
 
 
 def test_as_json() -> None:

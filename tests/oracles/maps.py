@@ -88,7 +88,7 @@ def weighted(weights: list[float], channels: list[list[list[float]]]) -> list[li
 
 
 def enlarged(plane: list[list[float]], height: int, width: int) -> list[list[float]]:
-    """Bilinear, with pixel centres at halves, and the edge repeated beyond the outermost centres."""
+    """Bilinear, with pixel centres at halves and the edge repeated beyond the outermost ones."""
 
     def corners(place: int, cells: int, pixels: int) -> tuple[int, int, float]:
         centre = max((place + 0.5) * cells / pixels - 0.5, 0.0)

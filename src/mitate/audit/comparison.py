@@ -1,6 +1,6 @@
 """Where the maps of several methods lie, beside the controls, on the same images."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +14,9 @@ from mitate.explain.explanation import Explanation
 from mitate.explain.methods import METHODS, find_method
 
 CONTROLS = tuple(name for name, method in METHODS.items() if method.is_control)
+# With fewer, winning on every image is no proof: a sign test (5 %, two-sided) begins at six.
+FEWEST = 6
+Columns = dict[tuple[str, str], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Place:
         layer: where the network was tapped.
         control: whether it never looks at the network.
         energy: share of the map's energy on the mask.
-        verdict: in words, against the best control.
+        verdict: in words, against the controls.
     """
 
     method: str
@@ -43,19 +46,16 @@ class Comparison:
     areas: list[float] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
 
-    def add(
-        self, explanations: Iterable[Explanation], masks: Float[Tensor, "b H W"]
-    ) -> None:
-        """Add the first target's maps of a batch of images."""
-        first = True
+    def add(self, explanations: Sequence[Explanation], masks: Float[Tensor, "b H W"]) -> None:
+        """Add the first target's maps of a batch of images, each method and layer once."""
         for explanation in explanations:
-            found = energy_share(explanation.maps[:, 0], masks)
+            found = energy_share(explanation.maps[:, 0].cpu(), masks)
             key = (explanation.method, explanation.layer)
             self.shares.setdefault(key, []).extend(found.tolist())
-            if first:
-                self.areas.extend(area_share(masks).tolist())
-                self.names.extend(explanation.names)
-            first = False
+        start = len(self)
+        self.areas.extend(area_share(masks).tolist())
+        numbered = [f"image {number}" for number in range(start, len(self))]
+        self.names.extend(explanations[0].names or numbered)
 
     def __len__(self) -> int:
         return len(self.areas)
@@ -65,16 +65,16 @@ class Comparison:
         return mean_interval(np.asarray(self.areas))
 
     def places(self) -> tuple[Place, ...]:
-        """One line a method, controls last, each with its verdict against the best control."""
+        """One line a method, controls last, each with its verdict against the controls."""
         columns = {key: np.asarray(values) for key, values in self.shares.items()}
-        best = _best_control(columns)
+        controls = _controls(columns)
         places = [
             Place(
                 method,
                 layer,
                 find_method(method).is_control,
                 mean_interval(values),
-                _verdict(method, values, best),
+                "" if find_method(method).is_control else _verdict(values, controls),
             )
             for (method, layer), values in columns.items()
         ]
@@ -87,7 +87,7 @@ class Comparison:
                 "image": self.names[index],
                 "mask_area": round(self.areas[index], 6),
                 **{
-                    f"{method} {layer}": round(values[index], 6)
+                    f"{method} {layer}": _cell(values[index])
                     for (method, layer), values in self.shares.items()
                 },
             }
@@ -100,25 +100,31 @@ def mask_batch(masks: Sequence[np.ndarray]) -> Float[Tensor, "b H W"]:
     return torch.from_numpy(np.stack(masks))
 
 
-def _best_control(
-    columns: dict[tuple[str, str], np.ndarray],
-) -> tuple[str, np.ndarray] | None:
-    controls = {
-        method: values
+def _cell(share: float) -> float | None:
+    """A share for a table, where what is no number stands empty."""
+    return round(share, 6) if np.isfinite(share) else None
+
+
+def _controls(columns: Columns) -> list[tuple[str, np.ndarray]]:
+    """The controls that have values, the best first."""
+    found = [
+        (method, values)
         for (method, _), values in columns.items()
         if find_method(method).is_control and np.isfinite(values).any()
-    }
+    ]
+    return sorted(found, key=lambda control: -float(np.nanmean(control[1])))
+
+
+def _verdict(values: np.ndarray, controls: Sequence[tuple[str, np.ndarray]]) -> str:
+    if not np.isfinite(values).any():
+        return "no map has energy"
     if not controls:
-        return None
-    return max(controls.items(), key=lambda entry: float(np.nanmean(entry[1])))
-
-
-def _verdict(method: str, values: np.ndarray, best: tuple[str, np.ndarray] | None) -> str:
-    if best is None or find_method(method).is_control:
         return ""
-    difference = paired_interval(values, best[1])
-    if difference.images == 0:
-        return "no map with energy on an image with a mask"
-    if difference.low > 0:
-        return f"better than every control (best: {best[0]})"
-    return f"not better than the control {best[0]!r}"
+    differences = [(name, paired_interval(values, others)) for name, others in controls]
+    images = min(difference.images for _, difference in differences)
+    if images < FEWEST:
+        return f"too few photos to judge: {images} of at least {FEWEST}"
+    unbeaten = [name for name, difference in differences if difference.low <= 0]
+    if unbeaten:
+        return f"not better than the control {unbeaten[0]}"
+    return f"better than every control (best: {differences[0][0]})"

@@ -26,13 +26,13 @@ class Interval:
 def mean_interval(values: NDArray[np.floating], seed: int = 0) -> Interval:
     """The mean of what is finite, with its interval (Efron 1979)."""
     finite = values[np.isfinite(values)]
-    missing = len(values) - len(finite)
-    if len(finite) == 0:
+    images, missing = len(finite), int(len(values) - len(finite))
+    if images == 0:
         return Interval(float("nan"), float("nan"), float("nan"), 0, missing)
-    draws = np.random.default_rng(seed).integers(0, len(finite), (RESAMPLES, len(finite)))
-    means = finite[draws].mean(1)
+    rng = np.random.default_rng(seed)
+    means = [finite[rng.integers(0, images, images)].mean() for _ in range(RESAMPLES)]
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(finite.mean()), float(low), float(high), len(finite), missing)
+    return Interval(float(finite.mean()), float(low), float(high), images, missing)
 
 
 def paired_interval(

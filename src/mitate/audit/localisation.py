@@ -24,7 +24,8 @@ def energy_share(
     positive = resized[:, 0].clamp_min(0)
     total = positive.sum((-2, -1))
     share = (positive * masks).sum((-2, -1)) / total
-    valid = (total > 0) & total.isfinite() & (masks.sum((-2, -1)) > 0)
+    finite = maps.flatten(1).isfinite().all(1)
+    valid = finite & (total > 0) & total.isfinite() & (masks.sum((-2, -1)) > 0)
     return torch.where(valid, share, torch.nan).float()
 
 

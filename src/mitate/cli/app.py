@@ -4,8 +4,10 @@
 130 interrupted
 """
 
+import io
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from typing import NoReturn, TextIO
@@ -31,53 +33,65 @@ COMMANDS = {
     "demo": "The main job from end to end, offline: draw paddy leaves, train, look, report.",
     "train": "Train a classifier on photos sorted by class, or several and compare them.",
     "explain": "Draw where the classifier looks on each photo for its most probable classes.",
-    "report": "Write one HTML file: scores, confusions, galleries of right and wrong with their maps.",
+    "report": "Write one HTML file: scores, confusions, galleries of right and wrong with maps.",
     "layers": "List the layers that a map can be made at, and which one `auto` takes.",
-    "methods": "List the map methods: family, what each needs, cost in forwards, and who published it.",
+    "methods": "List the map methods: family, needs, cost in forwards, and who published each.",
     "convert": "Turn a fastai export or a pickled module into a classifier folder, the safe way.",
     "doctor": "Print versions, devices, what is missing and how to get it.",
 }
-for command, summary in COMMANDS.items():
+for place, (command, summary) in enumerate(COMMANDS.items()):
     # Named by path, so that a command's module is imported only when it is run.
-    app.command(f"mitate.cli.{command}:{command}", name=command, help=summary, sort_key=len(COMMANDS))
+    app.command(f"mitate.cli.{command}:{command}", name=command, help=summary, sort_key=place)
 
 
 def main() -> NoReturn:
     """Run the program and exit."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for what a terminal cannot spell
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run the program; give the exit code."""
-    traceback = TRACEBACK in arguments
-    warnings.showwarning = _show_warning
-    if not traceback:
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("always", MitateWarning)
-    try:
-        code = app([word for word in arguments if word != TRACEBACK], exit_on_error=False, print_error=False)
-    except KeyboardInterrupt:
-        return _told("interrupted", INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except CycloptsError as exc:
-        return _told(f"error: {exc}", WRONG_USAGE)
-    except (MitateError, OSError) as exc:
-        if traceback:
-            raise
-        return _told(f"error: {exc}", WRONG_USAGE if isinstance(exc, UsageError) else FAILED)
-    except Exception as exc:
-        if traceback:
-            raise
-        fault = f"{type(exc).__name__}: {exc}".splitlines()[0]
-        return _told(f"error: {fault} (a fault of mitate; {TRACEBACK} shows where)", FAILED)
-    return int(code or 0)
-
-
-def _told(words: str, code: int) -> int:
-    print(" ".join(words.split()), file=sys.stderr)
+    words = [word for word in arguments if word != TRACEBACK]
+    shown = len(words) < len(arguments)
+    with warnings.catch_warnings():
+        _filter_warnings(shown)
+        try:
+            code = int(app(words, exit_on_error=False, print_error=False) or 0)
+            sys.stdout.flush()  # a reader that went away is noticed here, and not at the very end
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except (Exception, KeyboardInterrupt) as exc:
+            if shown:
+                traceback.print_exc()
+            told, code = _judged(exc)
+            print(" ".join(told.split()), file=sys.stderr)
     return code
+
+
+def _judged(exc: BaseException) -> tuple[str, int]:
+    """What is said of an error, in one line, and the exit code."""
+    match exc:
+        case KeyboardInterrupt():
+            return "interrupted", INTERRUPTED
+        case UsageError() | CycloptsError():
+            return f"error: {exc}", WRONG_USAGE
+        case MitateError():
+            return f"error: {exc}", FAILED
+        case OSError(filename=str(place), strerror=str(why)):
+            return f"error: {place}: {why}: check the path, its rights and the disk", FAILED
+    fault = f"{type(exc).__name__}: {exc}".splitlines()[0]
+    return f"error: {fault} (a fault of mitate; {TRACEBACK} shows where)", FAILED
+
+
+def _filter_warnings(all_of_them: bool) -> None:
+    """Show mitate's own warnings, once each, and those of libraries only where asked for."""
+    warnings.showwarning = _show_warning
+    if not all_of_them:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("once", MitateWarning)
 
 
 def _show_warning(

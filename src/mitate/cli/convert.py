@@ -14,7 +14,9 @@ def convert(
     /,
     *,
     trust_pickle: Annotated[str | None, Parameter(name="--trust-pickle")] = None,
-    classes: Annotated[tuple[str, ...], Parameter(name="--class", negative=())] = (),
+    classes: Annotated[
+        tuple[str, ...], Parameter(name="--class", negative=(), show_default=False)
+    ] = (),
 ) -> int:
     """Turn a fastai export or a pickled module into a classifier folder, the safe way.
 

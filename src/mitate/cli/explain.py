@@ -19,8 +19,10 @@ def explain(
     out: Out,
     method: Methods = ("gradcam",),
     layer: str = "auto",
-    top_k: Annotated[int, Parameter(name=["--top-k", "-k"])] = 3,
-    option: Annotated[tuple[str, ...], Parameter(name="--option", negative=())] = (),
+    top_k: Annotated[int | None, Parameter(name=["--top-k", "-k"])] = None,
+    option: Annotated[
+        tuple[str, ...], Parameter(name="--option", negative=(), show_default=False)
+    ] = (),
     label: str | None = None,
     split: Literal["train", "valid", "test"] | None = None,
     limit: int | None = None,
@@ -41,8 +43,8 @@ def explain(
         out: the folder for the figures, the maps (.npz) and predictions.csv.
         method: how maps are made (mitate methods); repeat it to see several side by side.
         layer: a layer's name (mitate layers), or auto.
-        top_k: how many of the most probable classes.
-        option: an option of the method, NAME=VALUE.
+        top_k: how many of the most probable classes; 3, or all of fewer, when not given.
+        option: an option of a method, NAME=VALUE.
         label: the true class of all photos; otherwise it is the CSV's or the folder's name.
         split: only this split of a data set.
         limit: only so many photos, evenly chosen.
@@ -99,8 +101,8 @@ def print_places(comparison: "Comparison") -> None:  # type: ignore[name-defined
         [
             place.method + (" (control)" if place.control else ""),
             place.layer,
-            f"{place.energy.mean:.3f}",
-            f"{place.energy.low:.3f} to {place.energy.high:.3f}",
+            _number(place.energy.mean),
+            f"{_number(place.energy.low)} to {_number(place.energy.high)}",
             place.verdict,
         ]
         for place in comparison.places()
@@ -118,10 +120,14 @@ def _print_predictions(predictions: list[dict]) -> None:  # type: ignore[type-ar
         [
             entry["image"],
             entry["true"] or "",
-            *(f"{found['name']} {found['probability']:.3f}" for found in entry["classes"]),
+            *(f"{found['name']} {_number(found['probability'])}" for found in entry["classes"]),
         ]
         for entry in predictions
     ]
     if rows:
         ranks = [f"{rank}." for rank in range(1, len(rows[0]) - 1)]
         print_table(("photo", "true", *ranks), rows)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None or value != value else f"{value:.3f}"

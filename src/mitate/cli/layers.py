@@ -61,5 +61,5 @@ def layers(
         for entry in entries
     ]
     print_table(("layer", "type", "channels", "grid", "layout", ""), rows)
-    print(f"{len(rows)} layers at {height}x{width} px; any part of a name may be an index from the end.")
+    print(f"{len(rows)} layers at {height}x{width} px; an index in a name may count from the end.")
     return 0

@@ -5,7 +5,7 @@ from mitate.cli.tables import print_json, print_table
 
 
 def methods(*, json: Json = False) -> int:
-    """List the map methods: family, what each needs, cost in forwards, and who published it.
+    """List the map methods: family, needs, cost in forwards, and who published each.
 
     Args:
         json: print a list of objects.

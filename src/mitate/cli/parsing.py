@@ -8,7 +8,9 @@ from cyclopts import Parameter
 from mitate.errors import UsageError
 
 Out = Annotated[Path, Parameter(name=["--out", "-o"])]
-Methods = Annotated[tuple[str, ...], Parameter(name=["--method", "-m"], negative=())]
+Methods = Annotated[
+    tuple[str, ...], Parameter(name=["--method", "-m"], negative=(), show_default=", ".join)
+]
 Json = Annotated[bool, Parameter(name="--json", negative=())]
 
 

@@ -24,7 +24,7 @@ def report(
     mask_value: int | None = None,
     title: str = "",
 ) -> int:
-    """Write one HTML file: scores, confusions, galleries of right and wrong with their maps.
+    """Write one HTML file: scores, confusions, galleries of right and wrong with maps.
 
     Args:
         ref: the classifier.
@@ -46,7 +46,7 @@ def report(
     from mitate.view.report import write_report
 
     classifier = Classifier.load(ref)
-    records, notices = reported(data, classifier.class_names, split)
+    records, notices = reported(data, classifier, split)
     built, failures = build_report(
         classifier,
         evenly(records, limit),

@@ -2,12 +2,13 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
-    """Print a table to standard output; numbers are aligned to the right, nothing is cut in a pipe."""
+    """Print a table to standard output, numbers to the right; in a pipe nothing is cut."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -23,13 +24,21 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title:
 
 
 def print_json(data: Any) -> None:
-    """Print plain data as JSON."""
-    print(json.dumps(data, ensure_ascii=False, indent=2, default=str))
+    """Print plain data as JSON, which has null for what is no finite number."""
+    print(json.dumps(_finite(data), ensure_ascii=False, indent=2, default=str, allow_nan=False))
 
 
 def tell(words: str) -> None:
     """Say something to the person at the terminal, beside the results."""
     print(words, file=sys.stderr, flush=True)
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not isfinite(data) else data
 
 
 def _is_number(cell: str) -> bool:

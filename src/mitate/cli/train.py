@@ -14,7 +14,9 @@ def train(
     /,
     *,
     out: Out,
-    model: Annotated[tuple[str, ...], Parameter(name="--model", negative=())] = ("convnext_nano",),
+    model: Annotated[
+        tuple[str, ...], Parameter(name="--model", negative=(), show_default=", ".join)
+    ] = ("convnext_nano",),
     weights: str = "hub",
     epochs: int = 8,
     size: str = "224",
@@ -48,15 +50,17 @@ def train(
         seed: of the split, the weights, shuffling and augmentation.
         json: print the scores as JSON.
     """
-    from mitate.training import fit
-    from mitate.training.fit import prepared
+    from mitate.training.fit import check_settings, fit
+    from mitate.training.preparing import prepared
 
+    models, pixels = tuple(dict.fromkeys(model)), size_of(size)
+    check_settings(models, weights, epochs, batch_size, lr, augment, patience)
     dataset = prepared(data, group=group, valid_fraction=valid_fraction, seed=seed, shown=True)
     for notice in dataset.notices:
         tell(f"note: {notice}")
     fitted = {}
-    for name in model:
-        folder = out if len(model) == 1 else out / name.replace("/", "_")
+    for name in models:
+        folder = out if len(models) == 1 else out / name.replace("/", "_")
         tell(f"training {name} on {len(dataset.split('train'))} photos into {folder}")
         fitted[name] = fit(
             dataset,
@@ -64,7 +68,7 @@ def train(
             model=name,
             weights=weights,
             epochs=epochs,
-            size=size_of(size),
+            size=pixels,
             resize=resize,
             batch_size=batch_size,
             lr=lr,

@@ -10,6 +10,8 @@ from matplotlib.font_manager import FontProperties, findSystemFonts, fontManager
 from matplotlib.ft2font import FT2Font
 from matplotlib.textpath import text_to_path
 
+from mitate.errors import MitateWarning
+
 FAMILY = "DejaVu Sans"  # ships with matplotlib, so it is always there
 # Fonts of boxes, of bitmaps, and of TeX symbols under the code points of letters.
 UNUSABLE = ("last", "adobeblank", "notocoloremoji", "stixnon", "stixsize", "cm")
@@ -17,7 +19,7 @@ PREFERRED = ("sans", "gothic", "jp")
 POINTS = 72
 
 
-class MissingGlyphWarning(UserWarning):
+class MissingGlyphWarning(MitateWarning):
     """No installed font has some characters of a text; they are spelt as code points."""
 
 

@@ -31,6 +31,7 @@ from mitate.drawing.layout import (
     strip,
 )
 from mitate.errors import UsageError
+from mitate.files import write_bytes
 
 __all__ = ["Panel", "Row", "Sheet", "draw_sheet", "encode", "save_sheet"]
 
@@ -107,14 +108,7 @@ def save_sheet(figure: Figure, path: str | os.PathLike[str]) -> Path:
     kind = path.suffix.lower().removeprefix(".")
     if kind not in ENCODING:
         raise UsageError(f"{path.name}: a figure's name ends in one of .{', .'.join(ENCODING)}")
-    content = encode(figure, kind)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return path
+    return write_bytes(path, encode(figure, kind))
 
 
 def encode(figure: Figure, kind: str) -> bytes:

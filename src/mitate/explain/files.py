@@ -1,7 +1,6 @@
 """Explanations on disk: an .npz of native-grid maps with a JSON header, and no pickle."""
 
 import math
-import os
 import zipfile
 import zlib
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from mitate.errors import DataError
 from mitate.explain.explanation import Explanation
 from mitate.explain.flags import Flag
+from mitate.files import unfinished
 
 FORMAT: Final = "mitate explanation"
 VERSION = 1
@@ -72,19 +72,14 @@ def save(explanation: Explanation, path: Path, *, half: bool) -> Path:
     )
     maps = explanation.maps.detach().float().cpu().numpy()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            np.savez_compressed(
-                file,
-                header=np.frombuffer(header.model_dump_json().encode(), dtype=np.uint8),
-                maps=maps.astype(np.float16) if half and _fit_half(maps) else maps,
-                classes=explanation.classes.cpu().numpy(),
-                logits=explanation.logits.detach().float().cpu().numpy(),
-            )
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with unfinished(path) as part, part.open("wb") as file:
+        np.savez_compressed(
+            file,
+            header=np.frombuffer(header.model_dump_json().encode(), dtype=np.uint8),
+            maps=maps.astype(np.float16) if half and _fit_half(maps) else maps,
+            classes=explanation.classes.cpu().numpy(),
+            logits=explanation.logits.detach().float().cpu().numpy(),
+        )
     return path
 
 

@@ -11,6 +11,7 @@ No recipe names code outside that list, and a library's builder gets no argument
 (timm's checkpoint_path would read a file), so that reading a recipe runs nothing foreign.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -97,13 +98,14 @@ ARGUMENTS = (
 
 
 def build(recipe: Recipe) -> nn.Module:
-    """Build a network with fresh weights.
+    """Build a network with fresh weights, drawn without touching the global random state.
 
     Raises:
         ClassifierError: a recipe that this version does not know, or that cannot be built.
     """
     try:
-        return _build(recipe)
+        with torch.random.fork_rng():
+            return _build(recipe)
     except (TypeError, ValueError, RuntimeError) as exc:
         raise ClassifierError(f"the architecture {recipe} cannot be built: {exc}") from exc
 
@@ -112,6 +114,15 @@ def input_channels(network: nn.Module) -> int | None:
     """How many channels the network's first convolution reads, or None where there is none."""
     first = next((m for m in network.modules() if isinstance(m, nn.Conv2d)), None)
     return None if first is None else first.in_channels
+
+
+def number_of_outputs(network: nn.Module) -> int | None:
+    """What the last linear or convolutional layer gives, or None where there is none."""
+    layers = [m for m in network.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    if not layers:
+        return None
+    last = layers[-1]
+    return last.out_features if isinstance(last, nn.Linear) else last.out_channels
 
 
 def _build(recipe: Recipe) -> nn.Module:
@@ -260,13 +271,9 @@ def _is_listed(layer: nn.Module, kind: str) -> bool:
 
 
 def _match_torchvision(network: nn.Module) -> Recipe:
-    shapes = _shapes(network)
-    classes = next(
-        (m.out_features for m in reversed(list(network.modules())) if isinstance(m, nn.Linear)),
-        None,
-    )
+    shapes, classes = _shapes(network), number_of_outputs(network)
     arguments = {} if classes in (None, 1000) else {"num_classes": classes}
-    for name in _torchvision_names():
+    for name in _families().get(type(network), []):
         twin = _on_meta(name, arguments)
         if twin is not None and _shapes(twin) == shapes:
             return {"kind": "torchvision", "name": name, "arguments": arguments}
@@ -277,17 +284,30 @@ def _match_torchvision(network: nn.Module) -> Recipe:
 
 
 def _match_cut_torchvision(network: nn.Sequential) -> Recipe:
-    shapes = _shapes(network)
-    for name in _torchvision_names():
-        twin = _on_meta(name, {})
-        parts = [] if twin is None else list(twin.children())
-        for upto in CUTS:
-            if _shapes(nn.Sequential(*parts[:upto])) == shapes:
-                return {"kind": "cut torchvision", "name": name, "upto": upto}
+    shapes, kinds = _shapes(network), [type(part) for part in network]
+    for family in _families().values():
+        for name in family:
+            twin = _on_meta(name, {})
+            parts = [] if twin is None else list(twin.children())
+            if parts and not any([type(p) for p in parts[:upto]] == kinds for upto in CUTS):
+                break  # the others of the family have the same kinds of parts
+            for upto in CUTS:
+                if _shapes(nn.Sequential(*parts[:upto])) == shapes:
+                    return {"kind": "cut torchvision", "name": name, "upto": upto}
     raise ClassifierError(
         "this body is no architecture of torchvision cut before its head: use "
         "mitate.Classifier.from_module in Python"
     )
+
+
+def _families() -> dict[Any, list[str]]:
+    """The architectures of torchvision by the class that their builders tell to give."""
+    builder_of = imports.torchvision("models").get_model_builder
+    families: dict[Any, list[str]] = {}
+    for name in _torchvision_names():
+        kind = inspect.signature(builder_of(name)).return_annotation
+        families.setdefault(kind, []).append(name)
+    return families
 
 
 def _on_meta(name: str, arguments: Mapping[str, Any]) -> nn.Module | None:

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from mitate import imports
 from mitate.errors import ClassifierError, MitateWarning, UsageError
-from mitate.models.architecture import input_channels
+from mitate.models.architecture import input_channels, number_of_outputs
 from mitate.models.mode import evaluating
-from mitate.models.preprocessing import Preprocessing
+from mitate.models.preprocessing import Preprocessing, Resize
 
 Output = Callable[[Any], Tensor]
+CROP_MODES: dict[Any, Resize] = {"squash": "squash", "border": "pad"}
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def timm_preprocessing(network: nn.Module) -> Preprocessing | None:
         mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
     return Preprocessing(
         size=tuple(size or config["input_size"][1:]),
-        resize="squash" if config.get("crop_mode") == "squash" else "crop",
+        resize=CROP_MODES.get(config.get("crop_mode"), "crop"),
         crop_fraction=min(1.0, float(config.get("crop_pct") or 1.0)),
         interpolation=config["interpolation"] if config["interpolation"] != "random" else "bicubic",
         mean=mean,
@@ -193,14 +194,10 @@ def _number_of_classes(network: nn.Module) -> int:
     number = getattr(network, "num_classes", None)
     if isinstance(number, int) and number > 0:
         return number
-    heads = [
-        module.out_features if isinstance(module, nn.Linear) else module.out_channels
-        for module in network.modules()
-        if isinstance(module, nn.Linear | nn.Conv2d)
-    ]
-    if not heads:
+    outputs = number_of_outputs(network)
+    if outputs is None:
         raise UsageError("the number of classes cannot be told from this network: pass classes=")
-    return heads[-1]
+    return outputs
 
 
 def _first_logits(output: Any) -> Any:

@@ -5,7 +5,10 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
+
+import torch
 
 PATIENCE = 3.0
 
@@ -21,7 +24,7 @@ def impatient_hub() -> Iterator[None]:
     logger = logging.getLogger("huggingface_hub")
     level, offline = logger.level, constants.HF_HUB_OFFLINE
     logger.setLevel(logging.CRITICAL)
-    constants.HF_HUB_OFFLINE = offline or not _reachable(constants.ENDPOINT)
+    constants.HF_HUB_OFFLINE = offline or not reachable(constants.ENDPOINT)
     try:
         yield
     finally:
@@ -29,7 +32,20 @@ def impatient_hub() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = offline
 
 
-def _reachable(endpoint: str) -> bool:
+def check_download(url: str) -> None:
+    """Stop at once where a file is neither in torch's cache nor to be had.
+
+    Raises:
+        ConnectionError: its host cannot be reached; torch itself would wait for minutes.
+    """
+    address = urlsplit(url)
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(address.path).name
+    if not cached.exists() and not reachable(url):
+        raise ConnectionError(f"{address.hostname} cannot be reached")
+
+
+def reachable(endpoint: str) -> bool:
+    """Whether a host answers within a few seconds; a proxy is trusted to reach it."""
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
         return True
     address = urlsplit(endpoint)

@@ -9,7 +9,6 @@ import io
 import json
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +95,6 @@ def _convert_here(job: dict[str, Any]) -> None:
 
 def _unpickle(content: bytes) -> Any:
     imports.declare_missing_operators()
-    with suppress(MitateError):
-        imports.fastai("learner")
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=False)
     except (ModuleNotFoundError, AttributeError) as exc:

@@ -15,7 +15,7 @@ from mitate.errors import ClassifierError, MitateWarning, WeightsError
 from mitate.models import saved
 from mitate.models.architecture import build
 from mitate.models.classifier import Classifier, timm_preprocessing
-from mitate.models.hub import impatient_hub
+from mitate.models.hub import check_download, impatient_hub
 from mitate.models.preprocessing import Preprocessing
 from mitate.models.weights import load_into, read_weights
 
@@ -116,11 +116,7 @@ def _hub_weights(library: str, name: str) -> dict[str, Tensor]:
             f"timm:{name}@weights.safetensors"
         )
     try:
-        with impatient_hub():
-            if library == "timm":
-                network = imports.timm().create_model(name, pretrained=True)
-            else:
-                network = imports.torchvision("models").get_model(name, weights="DEFAULT")
+        network = _pretrained(library, name)
     except Exception as exc:  # hubs raise whatever their HTTP libraries raise
         raise ClassifierError(
             f"the pretrained weights of {library}:{name} cannot be fetched here "
@@ -130,6 +126,16 @@ def _hub_weights(library: str, name: str) -> dict[str, Tensor]:
         ) from exc
     state: dict[str, Tensor] = network.state_dict()
     return state
+
+
+def _pretrained(library: str, name: str) -> Any:
+    if library == "timm":
+        with impatient_hub():
+            return imports.timm().create_model(name, pretrained=True)
+    models = imports.torchvision("models")
+    weights = models.get_model_weights(name).DEFAULT
+    check_download(weights.url)
+    return models.get_model(name, weights=weights)
 
 
 def _is_published(network: Any) -> bool:

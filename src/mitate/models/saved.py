@@ -1,9 +1,7 @@
 """A classifier on disk: a folder of classifier.json and weights.safetensors."""
 
 import json
-import os
 import platform
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from mitate.errors import ClassifierError, WeightsError
+from mitate.files import unfinished, write_text
 from mitate.models.architecture import build, describe
 from mitate.models.preprocessing import Interpolation, Preprocessing, Resize
 from mitate.models.weights import load_into, read_weights, sha256
@@ -79,7 +78,7 @@ def save(classifier: "Classifier", folder: Path) -> Path:
         libraries=libraries(),
         weights_sha256=sha256(folder / WEIGHTS),
     )
-    write_atomically(folder / DESCRIPTION, description.model_dump_json(indent=2) + "\n")
+    write_text(folder / DESCRIPTION, description.model_dump_json(indent=2) + "\n")
     return folder
 
 
@@ -111,19 +110,6 @@ def load(folder: Path) -> "Classifier":
         recipe=description.architecture,
         folder=folder,
     )
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that it is whole or absent."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def libraries() -> dict[str, str]:
@@ -194,6 +180,8 @@ def _write_weights(network: nn.Module, path: Path) -> None:
         name: value.detach().cpu().contiguous().clone()
         for name, value in network.state_dict().items()
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, temporary)
-    temporary.replace(path)
+    with unfinished(path) as part:
+        part.touch()
+        rights = part.stat().st_mode
+        save_file(tensors, part)  # leaves a file that only its owner may read
+        part.chmod(rights)

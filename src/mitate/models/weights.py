@@ -4,8 +4,8 @@ import hashlib
 import pickletools
 import zipfile
 from collections.abc import Iterator, Mapping
+from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import IO
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +60,7 @@ def pickle_globals(path: Path) -> tuple[str, ...]:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             inner = [name for name in archive.namelist() if name.endswith(".pkl")]
-            names = [found for name in inner for found in _globals_of(archive.open(name))]
+            names = [found for name in inner for found in _globals_of(BytesIO(archive.read(name)))]
     else:
         with path.open("rb") as file:
             names = [*_globals_of(file), *_globals_of_rest(file)]
@@ -133,7 +133,7 @@ def _is_plain(name: str) -> bool:
     )
 
 
-def _globals_of_rest(file: IO[bytes]) -> Iterator[str]:
+def _globals_of_rest(file: BufferedReader | BytesIO) -> Iterator[str]:
     """Older files of torch hold several pickles, one after the other, and then raw numbers."""
     while True:
         try:
@@ -142,7 +142,7 @@ def _globals_of_rest(file: IO[bytes]) -> Iterator[str]:
             return
 
 
-def _globals_of(file: IO[bytes]) -> Iterator[str]:
+def _globals_of(file: BufferedReader | BytesIO) -> Iterator[str]:
     """Follow the two strings that STACK_GLOBAL takes from the stack, and the memo behind them."""
     pushed: list[str] = []
     memo: dict[int, str] = {}

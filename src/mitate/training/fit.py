@@ -1,8 +1,6 @@
 """Fitting a timm network to a data set and saving it as a classifier folder."""
 
-import csv
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,20 +10,21 @@ import numpy as np
 import torch
 
 from mitate import imports
-from mitate.data.dataset import Dataset, check_dataset, read_dataset, split_dataset
+from mitate.data.dataset import Dataset
 from mitate.data.records import Record
-from mitate.errors import ClassifierError, DataError, MitateWarning, UsageError
+from mitate.errors import ClassifierError, UsageError, WeightsError
+from mitate.files import write_csv
 from mitate.models.architecture import build
 from mitate.models.classifier import Classifier
-from mitate.models.preprocessing import Preprocessing, Resize
-from mitate.models.references import from_library
-from mitate.progress import progress
+from mitate.models.preprocessing import Resize
 from mitate.training.loop import AUGMENTATIONS, Epoch, Schedule, run
 from mitate.training.photos import Photos
+from mitate.training.preparing import prepared
 from mitate.training.scores import Scores, score
+from mitate.training.start import HUB, SCRATCH, start
 
 DEFAULT_MODEL = "convnext_nano"
-HUB, SCRATCH = "hub", "none"
+HISTORY, VALIDATION, CONFUSION = "history.csv", "validation.csv", "confusion.png"
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Fitted:
         history: one line an epoch.
         parameters: how many weights.
         milliseconds: of one image's share of a batch of 16.
-        seconds: of training, without reading the data.
+        seconds: of training, with the search for the learning rate.
         notices: what the data reader had to tell.
     """
 
@@ -85,7 +84,7 @@ def fit(
     """Train a classifier and save it.
 
     Args:
-        data: a folder of class folders, a CSV, or a data set that was read already.
+        data: a folder of class folders, a CSV, or a data set that was read or prepared already.
         folder: where the classifier goes, with its history, predictions and confusion matrix.
         model: any architecture of timm.
         weights: a file; ``hub`` for pretrained weights where the hub can be reached and a plain
@@ -105,42 +104,31 @@ def fit(
         arguments: more arguments of timm's builder, such as ``{"depths": [1, 1, 3, 1]}``.
 
     Raises:
-        DataError: nothing to train on; ClassifierError: no such architecture or other weights.
+        DataError: too little to train on; UsageError: a number that cannot be used;
+        ClassifierError: no such architecture, other weights, or training that diverged.
     """
-    _check(epochs, batch_size, lr, augment)
-    dataset = prepared(data, group=group, valid_fraction=valid_fraction, seed=seed, shown=show_progress)
-    pixels = (size, size) if isinstance(size, int) else size
-    start, pretrained = _start(
-        model, weights, dataset.class_names, pixels, resize, seed, arguments or {}
+    check_settings([model], weights, epochs, batch_size, lr, augment, patience)
+    dataset = prepared(
+        data, group=group, valid_fraction=valid_fraction, seed=seed, shown=show_progress
     )
+    pixels = (size, size) if isinstance(size, int) else size
+    names = dataset.class_names
+    first, pretrained = start(model, weights, names, pixels, resize, seed, arguments or {})
     train, valid = (
-        Photos(dataset.split(side).records, dataset.class_names, start.preprocessing)
+        Photos(dataset.split(side).records, names, first.preprocessing)
         for side in ("train", "valid")
     )
-    schedule = Schedule(
-        epochs, min(batch_size, len(train)), lr, patience, pretrained, augment, seed
-    )
+    steps = min(batch_size, len(train))
+    schedule = Schedule(epochs, steps, lr, patience, pretrained, augment, seed)
     begun = time.perf_counter()
-    history, used_lr = run(start.network, train, valid, schedule, shown=show_progress)
+    history, rate = run(first.network, train, valid, schedule, shown=show_progress)
     seconds = time.perf_counter() - begun
-    classifier = replace(start, network=start.network.to("cpu"))
+    classifier = replace(first, network=first.network.to("cpu"))
+    _check_finite(classifier, rate)
     probabilities = _probabilities(classifier, valid)
-    scores = score(valid.labels, probabilities.argmax(1).tolist(), dataset.class_names)
-    classifier = classifier.with_provenance(
-        training={
-            "data": dataset.root.name,
-            "images": {side: len(dataset.split(side)) for side in ("train", "valid")},
-            "classes": dataset.counts()["train"],
-            "model": model,
-            "pretrained": pretrained,
-            **{name: value for name, value in asdict(schedule).items() if name != "pretrained"},
-            "lr": used_lr,
-            "seconds": round(seconds, 1),
-            "history": [asdict(epoch) for epoch in history],
-            "notices": list(dataset.notices),
-        },
-        metrics=scores.as_dict(),
-    ).save(folder)
+    scores = score(valid.labels, probabilities.argmax(1).tolist(), names)
+    facts = _facts(dataset, model, replace(schedule, lr=rate), history, seconds)
+    classifier = classifier.with_provenance(training=facts, metrics=scores.as_dict()).save(folder)
     _write_tables(Path(folder), dataset, valid.records, probabilities, history, scores)
     return Fitted(
         classifier,
@@ -153,102 +141,67 @@ def fit(
     )
 
 
-def prepared(
-    data: str | Path | Dataset,
-    *,
-    group: str | None = None,
-    valid_fraction: float = 0.2,
-    seed: int = 0,
-    shown: bool = False,
-) -> Dataset:
-    """Read, check and split a data set; every command that trains or reports uses this.
+def check_settings(
+    models: Sequence[str],
+    weights: str | Path,
+    epochs: int,
+    batch_size: int,
+    lr: float | None,
+    augment: str,
+    patience: int | None,
+) -> None:
+    """Refuse what cannot be trained before anything long is begun.
 
     Raises:
-        DataError: nothing usable on one side of the split.
+        UsageError: a number that cannot be used, or one file of weights for several models;
+        ClassifierError: no such architecture; WeightsError: no such file.
     """
-    dataset = data if isinstance(data, Dataset) else read_dataset(data, group=group)
-    with progress("checking the photos", len(dataset), shown=shown) as advance:
-        checked = check_dataset(dataset, progress=lambda done, total: advance(1))
-    split = split_dataset(checked, valid_fraction=valid_fraction, seed=seed)
-    for side in ("train", "valid"):
-        if not len(split.split(side)):
-            raise DataError(f"{dataset.root} leaves no image to {side} on: give more photos")
-    if len(split.class_names) < 2:
-        raise DataError(f"{dataset.root} has one class: a classifier needs two or more")
-    return split
-
-
-def _check(epochs: int, batch_size: int, lr: float | None, augment: str) -> None:
     if augment not in AUGMENTATIONS:
         raise UsageError(f"augment {augment!r}: use one of {', '.join(AUGMENTATIONS)}")
-    if epochs < 1 or batch_size < 2 or (lr is not None and lr <= 0):
+    if epochs < 1 or batch_size < 2 or (lr is not None and not 0 < lr < float("inf")):
         raise UsageError(
             f"epochs {epochs}, batch size {batch_size}, learning rate {lr}: use at least 1 epoch, "
             "2 images a batch and a positive rate"
         )
+    if patience is not None and patience < 1:
+        raise UsageError(f"a patience of {patience} epochs: use 1 or more, or leave it out")
+    is_file = weights not in (HUB, SCRATCH)
+    if is_file and len(models) > 1:
+        raise UsageError(f"{weights} can be of one model only: train the others by themselves")
+    if is_file and not Path(weights).is_file():
+        raise WeightsError(
+            f"no weights file at {weights}: check the path, or use {HUB} or {SCRATCH}"
+        )
+    for model in models:
+        name = model.removeprefix("timm:")
+        if not imports.timm().is_model(name):
+            build({"kind": "timm", "name": name, "arguments": {}})
 
 
-def _start(
-    model: str,
-    weights: str | Path,
-    class_names: Sequence[str],
-    size: tuple[int, int],
-    resize: Resize,
-    seed: int,
-    arguments: Mapping[str, Any],
-) -> tuple[Classifier, bool]:
-    """The untrained or pretrained classifier, and whether it is pretrained."""
-    model = model.removeprefix("timm:")
-    fixed = {"img_size": list(size)} if _has_fixed_size(model) else {}
-    arguments = {**fixed, **arguments}
-    with torch.random.fork_rng(), warnings.catch_warnings():
-        torch.manual_seed(seed)
-        warnings.filterwarnings("ignore", message=".*head.*made anew", category=MitateWarning)
-        classifier = _from_weights(model, weights, class_names, arguments)
-        pretrained = classifier is not None
-        if classifier is None:
-            classifier = _from_scratch(model, class_names, arguments)
-    stats = classifier.preprocessing
-    preprocessing = Preprocessing(size=size, resize=resize, mean=stats.mean, std=stats.std)
-    return replace(classifier, preprocessing=preprocessing), pretrained
-
-
-def _from_weights(
-    model: str, weights: str | Path, class_names: Sequence[str], arguments: Mapping[str, Any]
-) -> Classifier | None:
-    if weights == SCRATCH:
-        return None
-    if weights != HUB:
-        return from_library("timm", model, Path(weights), class_names, **arguments)
-    try:
-        return from_library("timm", model, None, class_names, **arguments)
-    except ClassifierError as exc:
-        if exc.__cause__ is None:
-            raise
-    warnings.warn(
-        f"the hub with pretrained weights of {model} cannot be reached: training from scratch, "
-        "which needs more images and epochs (--weights FILE gives weights that you have)",
-        MitateWarning,
-        stacklevel=4,
-    )
-    return None
-
-
-def _from_scratch(
-    model: str, class_names: Sequence[str], arguments: Mapping[str, Any]
-) -> Classifier:
-    recipe = {
-        "kind": "timm",
-        "name": model,
-        "arguments": {**arguments, "num_classes": len(class_names)},
+def _facts(
+    dataset: Dataset, model: str, schedule: Schedule, history: Sequence[Epoch], seconds: float
+) -> dict[str, Any]:
+    """How a classifier was trained, for classifier.json."""
+    return {
+        "data": dataset.root.resolve().name,
+        "images": {side: len(dataset.split(side)) for side in ("train", "valid")},
+        "classes": dataset.counts()["train"],
+        "model": model,
+        **asdict(schedule),
+        "seconds": round(seconds, 1),
+        "history": [asdict(epoch) for epoch in history],
+        # Half characters of odd file names have no place in JSON.
+        "notices": [text.encode("utf-8", "replace").decode() for text in dataset.notices],
     }
-    classifier = Classifier.from_module(build(recipe).eval(), classes=list(class_names))
-    return replace(classifier, recipe=recipe, provenance={"reference": f"timm:{model}"})
 
 
-def _has_fixed_size(model: str) -> bool:
-    config = imports.timm("models").get_pretrained_cfg(model, allow_unregistered=True)
-    return bool(config and config.fixed_input_size)
+def _check_finite(classifier: Classifier, lr: float) -> None:
+    weights = classifier.network.state_dict().values()
+    if not all(bool(value.isfinite().all()) for value in weights if value.is_floating_point()):
+        raise ClassifierError(
+            f"training diverged at the learning rate {lr:.2g} (weights are not finite): nothing is "
+            "saved; use a lower --lr"
+        )
 
 
 def _probabilities(classifier: Classifier, photos: Photos) -> np.ndarray:
@@ -280,19 +233,19 @@ def _write_tables(
     history: Sequence[Epoch],
     scores: Scores,
 ) -> None:
-    """history.csv, validation.csv and confusion.png beside the classifier."""
+    """History, predictions and the confusion matrix, beside the classifier."""
     from mitate.drawing.confusion import draw_confusion
     from mitate.drawing.sheet import save_sheet
 
-    with (folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(asdict(history[0])))
-        writer.writeheader()
-        writer.writerows(asdict(epoch) for epoch in history)
-    with (folder / "validation.csv").open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(("path", "label", "predicted", "probability"))
-        for record, row in zip(records, probabilities, strict=True):
-            best = int(row.argmax())
-            name = dataset.class_names[best]
-            rows.writerow((dataset.name(record.path), record.label, name, f"{row[best]:.6f}"))
-    save_sheet(draw_confusion(scores.confusion, dataset.class_names), folder / "confusion.png")
+    write_csv(folder / HISTORY, [asdict(epoch) for epoch in history])
+    predicted = [
+        {
+            "path": dataset.name(record.path),
+            "label": record.label,
+            "predicted": dataset.class_names[int(row.argmax())],
+            "probability": f"{row.max():.6f}",
+        }
+        for record, row in zip(records, probabilities, strict=True)
+    ]
+    write_csv(folder / VALIDATION, predicted)
+    save_sheet(draw_confusion(scores.confusion, dataset.class_names), folder / CONFUSION)

@@ -10,8 +10,8 @@ from mitate import imports
 
 
 @dataclass(frozen=True)
-class ClassScore:
-    """Precision, recall, F1 and number of images of one class."""
+class ClassScores:
+    """Precision, recall and F1 of one class, in [0, 1], and its number of images."""
 
     name: str
     precision: float
@@ -33,7 +33,7 @@ class Scores:
 
     accuracy: float
     macro_f1: float
-    classes: tuple[ClassScore, ...]
+    classes: tuple[ClassScores, ...]
     confusion: tuple[tuple[int, ...], ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -46,7 +46,7 @@ class Scores:
         return cls(
             accuracy=float(stored["accuracy"]),
             macro_f1=float(stored["macro_f1"]),
-            classes=tuple(ClassScore(**score) for score in stored["classes"]),
+            classes=tuple(ClassScores(**score) for score in stored["classes"]),
             confusion=tuple(tuple(int(n) for n in row) for row in stored["confusion"]),
         )
 
@@ -64,7 +64,7 @@ def score(true: Sequence[int], predicted: Sequence[int], class_names: Sequence[s
         accuracy=float(np.mean(np.asarray(true) == np.asarray(predicted))),
         macro_f1=float(f1[present].mean()),
         classes=tuple(
-            ClassScore(name, float(p), float(r), float(f), int(n))
+            ClassScores(name, float(p), float(r), float(f), int(n))
             for name, p, r, f, n in zip(class_names, precision, recall, f1, support, strict=True)
         ),
         confusion=tuple(tuple(int(n) for n in row) for row in confusion),

@@ -5,6 +5,8 @@ from itertools import groupby
 
 from PIL import Image
 
+from mitate.training.scores import ClassScores
+
 
 @dataclass(frozen=True)
 class MapPicture:
@@ -50,17 +52,6 @@ class Case:
         """The maps as (method, layer, maps), in the order given."""
         runs = groupby(self.maps, key=lambda shown: (shown.method, shown.layer))
         return tuple((method, layer, tuple(run)) for (method, layer), run in runs)
-
-
-@dataclass(frozen=True)
-class ClassScores:
-    """How well one class is recognised; shares in [0, 1]."""
-
-    name: str
-    precision: float
-    recall: float
-    f1: float
-    support: int
 
 
 @dataclass(frozen=True)

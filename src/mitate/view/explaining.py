@@ -1,8 +1,7 @@
 """Explaining photos into a folder: figures, maps, predictions, and where the maps lie."""
 
-import csv
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,22 @@ from mitate.data.records import Record
 from mitate.drawing.sheet import save_sheet
 from mitate.errors import ImageError
 from mitate.explain.explainer import Explainer
-from mitate.explain.explanation import Explanation
+from mitate.explain.explanation import Explanation, joined
 from mitate.explain.figure import draw
 from mitate.explain.files import as_json
+from mitate.explain.methods import find_method
+from mitate.explain.targets import checked_top_k
+from mitate.files import write_csv, write_text
 from mitate.models.classifier import Classifier
-from mitate.models.saved import write_atomically
 from mitate.progress import progress
-from mitate.view.photos import Shot, open_shot
+from mitate.view.photos import Shot, open_shot, shown_names, with_known_labels
 
 ROWS = 8
 
 
 @dataclass(frozen=True)
 class Style:
-    """How overlays are drawn."""
+    """How overlays are drawn; None takes the default."""
 
     colormap: str | None = None
     opacity: float | None = None
@@ -55,70 +56,108 @@ def explain_photos(
     *,
     methods: Sequence[str],
     layer: str = "auto",
-    top_k: int = 3,
-    options: dict[str, Any] | None = None,
+    top_k: int | None = None,
+    options: Mapping[str, Any] | None = None,
     masks: MaskIndex | None = None,
     mask_value: int | None = None,
-    style: Style = Style(),
+    style: Style | None = None,
     batch_size: int = 16,
     seed: int = 0,
     shown: bool = True,
-    on_figure: Callable[[Path], None] = lambda path: None,
 ) -> Explained:
     """Explain photos by several methods, side by side; a bad photo is told and left out.
 
-    Writes ``sheet-001.png`` … (a row an image), ``maps/METHOD-001.npz``, ``predictions.csv`` and,
-    with masks, ``energy.csv``.
+    Writes ``sheet-001.png`` … (a row an image), ``maps/METHOD-001.npz``, ``predictions.csv``,
+    ``predictions.json`` and, with masks, ``energy.csv``.
+
+    Args:
+        classifier: what is explained.
+        records: the photos; a label that is no class of the classifier counts as unknown.
+        folder: where all goes.
+        methods: names; each is taken once.
+        layer: where the maps are made.
+        top_k: how many of the most probable classes; None takes 3, or all of fewer.
+        options: each goes to the methods that have it.
+        masks: true regions; with them the share of each map's energy on them is measured.
+        mask_value: the value of index masks that marks the region.
+        style: how overlays are drawn.
+        batch_size: images, or masked images, in one forward.
+        seed: of random methods.
+        shown: show progress.
+
+    Raises:
+        UsageError: an unknown method, layer, option or colormap, or more classes than there are.
     """
-    explainers = [
-        Explainer(
-            classifier,
-            method,
-            layer,
-            batch_size=batch_size,
-            seed=seed,
-            show_progress=False,
-            **(options or {}),
-        )
-        for method in methods
-    ]
-    controls = [
-        Explainer(classifier, name, layer, seed=seed) for name in CONTROLS if name not in methods
-    ]
+    checked_top_k(top_k, len(classifier.class_names))
+    settings = {"layer": layer, "batch_size": batch_size, "seed": seed, "show_progress": False}
+    explainers = explainers_of(classifier, methods, options or {}, **settings)
+    controls = controls_beside(explainers, **settings)
+    records = with_known_labels(records, classifier.class_names)
     (folder / "maps").mkdir(parents=True, exist_ok=True)
     explained = Explained()
     with progress("explaining", len(records), shown=shown) as advance:
-        for number, shots in enumerate(
-            _batches(classifier, records, masks, mask_value, explained, advance), 1
-        ):
+        opened = _opened(classifier, records, masks, mask_value, explained.failures, advance)
+        for number, shots in enumerate(_batches(opened), 1):
             done = [_explain(explainer, shots, top_k) for explainer in explainers]
-            _keep(done, number, folder, style, explained)
-            on_figure(explained.figures[-1])
+            _keep(done, number, folder, style or Style(), explained)
             _measure(done, controls, shots, explained.comparison)
             advance(len(shots))
     _write_tables(folder, explained)
     return explained
 
 
-def _batches(
+def explainers_of(
+    classifier: Classifier, methods: Sequence[str], options: Mapping[str, Any], **settings: Any
+) -> list[Explainer]:
+    """One explainer a method, each with those of the options that it has.
+
+    Raises:
+        UsageError: an unknown method, or an option that none of them has.
+    """
+    found = [find_method(name) for name in dict.fromkeys(find_method(n).name for n in methods)]
+    for name in options:
+        if not any(name in method.options for method in found):
+            found[0].checked_options({name: options[name]})
+    return [
+        Explainer(
+            classifier,
+            method.name,
+            **settings,
+            **{name: value for name, value in options.items() if name in method.options},
+        )
+        for method in found
+    ]
+
+
+def controls_beside(explainers: Sequence[Explainer], **settings: Any) -> list[Explainer]:
+    """Explainers of the controls that are not among some explainers."""
+    there = {explainer.method.name for explainer in explainers}
+    missing = [name for name in CONTROLS if name not in there]
+    return [Explainer(explainers[0].classifier, name, **settings) for name in missing]
+
+
+def _opened(
     classifier: Classifier,
     records: Sequence[Record],
     masks: MaskIndex | None,
     mask_value: int | None,
-    explained: Explained,
-    advance: Callable[[int], None],
-) -> Iterator[list[Shot]]:
-    shots: list[Shot] = []
-    for record in records:
+    failures: list[str],
+    advance: Callable[[float], None],
+) -> Iterator[Shot]:
+    preprocessing = classifier.preprocessing
+    names = shown_names([record.path for record in records])
+    for record, name in zip(records, names, strict=True):
         try:
-            shots.append(
-                open_shot(
-                    record, masks, mask_value=mask_value, preprocessing=classifier.preprocessing
-                )
-            )
+            yield open_shot(record, name, masks, mask_value=mask_value, preprocessing=preprocessing)
         except ImageError as exc:
-            explained.failures.append(str(exc))
+            failures.append(str(exc))
             advance(1)
+
+
+def _batches(opened: Iterator[Shot]) -> Iterator[list[Shot]]:
+    shots: list[Shot] = []
+    for shot in opened:
+        shots.append(shot)
         if len(shots) == ROWS:
             yield shots
             shots = []
@@ -126,13 +165,11 @@ def _batches(
         yield shots
 
 
-def _explain(explainer: Explainer, shots: Sequence[Shot], top_k: int) -> Explanation:
-    names = explainer.classifier.class_names
-    labels = [shot.record.label if shot.record.label in names else None for shot in shots]
+def _explain(explainer: Explainer, shots: Sequence[Shot], top_k: int | None) -> Explanation:
     return explainer(
         [shot.photo for shot in shots],
         top_k,
-        labels=labels,
+        labels=[shot.record.label for shot in shots],
         names=[shot.name for shot in shots],
     )
 
@@ -158,23 +195,14 @@ def _measure(
     shots: Sequence[Shot],
     comparison: Comparison,
 ) -> None:
-    """Where the maps of the predicted class lie, on the images that have a mask with anything in it."""
+    """Where the maps of the predicted class lie, on the images whose mask is not empty."""
     marked = [i for i, shot in enumerate(shots) if shot.mask is not None and shot.mask.any()]
     if not marked:
         return
     batch = [shots[i] for i in marked]
     masks = mask_batch([shot.mask for shot in batch if shot.mask is not None])
-    of_methods = [
-        explanation[:] if len(marked) == len(shots) else _only(explanation, marked)
-        for explanation in done
-    ]
+    of_methods = [joined([explanation[i] for i in marked]) for explanation in done]
     comparison.add([*of_methods, *(_explain(control, batch, 1) for control in controls)], masks)
-
-
-def _only(explanation: Explanation, indices: Sequence[int]) -> Explanation:
-    from mitate.explain.explanation import joined
-
-    return joined([explanation[index] for index in indices])
 
 
 def _write_tables(folder: Path, explained: Explained) -> None:
@@ -191,16 +219,7 @@ def _write_tables(folder: Path, explained: Explained) -> None:
         }
         for entry in explained.predictions
     ]
-    _write_csv(folder / "predictions.csv", rows)
-    _write_csv(folder / "energy.csv", explained.comparison.rows())
+    write_csv(folder / "predictions.csv", rows)
+    write_csv(folder / "energy.csv", explained.comparison.rows())
     text = json.dumps(explained.predictions, ensure_ascii=False, indent=1)
-    write_atomically(folder / "predictions.json", text + "\n")
-
-
-def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    if not rows:
-        return
-    with path.open("w", newline="", encoding="utf-8-sig") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_text(folder / "predictions.json", text + "\n")

@@ -1,19 +1,24 @@
 """Photos that a command was asked to explain: where they are, what is true of them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from mitate.data.dataset import read_dataset
-from mitate.data.decoding import find_images, read_image
+from mitate.data.dataset import Dataset, read_dataset
+from mitate.data.decoding import find_images, read_image, visible
 from mitate.data.masks import MaskIndex, read_mask
-from mitate.data.records import Record
-from mitate.data.tables import table_in
+from mitate.data.records import Record, label_of
+from mitate.data.tables import TABLE_SUFFIXES, table_in
 from mitate.errors import DataError, ImageError, UsageError
+from mitate.models.classifier import Classifier
 from mitate.models.preprocessing import Preprocessing
+from mitate.training.fit import VALIDATION
 
 
 @dataclass(frozen=True)
@@ -36,33 +41,48 @@ def gather(
     """Records of images, folders and data sets (a CSV or a folder with index.csv).
 
     The true class is the CSV's, ``label`` where given, or the image's folder where that is a class.
+    An image that does not exist is a record like any other: whoever opens it tells.
 
     Raises:
-        ImageError: a path that does not exist; UsageError: an unknown label or an empty choice.
+        DataError: a folder without pictures; UsageError: an unknown label or an empty choice.
     """
-    if label is not None and label not in class_names:
-        raise UsageError(
-            f"{label!r} is no class of this classifier; its classes: {', '.join(class_names[:12])}"
-        )
-    records: list[Record] = []
-    for source in map(Path, sources):
-        if source.exists() and table_in(source) is not None:
-            records += read_dataset(source).records
-        else:
-            records += [_record(path, class_names) for path in find_images(source)]
+    if label is not None and list(class_names).count(label) != 1:
+        known = ", ".join(class_names[:12])
+        many = "the name of several classes" if label in class_names else "no class"
+        raise UsageError(f"{label!r} is {many} of this classifier; its classes: {known}")
+    records = [r for place in map(Path, sources) for r in _records(place, class_names, split)]
     if label is not None:
-        records = [Record(r.path, label, r.mask, r.split, r.group) for r in records]
-    chosen = [r for r in records if split is None or r.split == split]
+        records = [replace(record, label=label) for record in records]
+    chosen = [record for record in records if split is None or record.split == split]
     if not chosen:
-        raise UsageError(f"no image is left to explain{f' in split {split!r}' if split else ''}")
+        where = f" in the split {split}: give a data set that has one" if split else ": name some"
+        raise UsageError(f"there is no photo to explain{where}")
     return chosen
+
+
+def with_known_labels(records: Sequence[Record], class_names: Sequence[str]) -> list[Record]:
+    """The records, without a label where that names no class, or more than one."""
+    times = Counter(class_names)
+    return [r if times[r.label or ""] == 1 else replace(r, label=None) for r in records]
+
+
+def shown_names(paths: Sequence[Path]) -> list[str]:
+    """What photos are called: the file, its folder too where files share a name, or the path."""
+    spelt = [str(path).encode("utf-8", "backslashreplace").decode() for path in paths]
+    places = [Path(name) for name in dict.fromkeys(spelt)]
+    names: dict[str, str] = {}
+    for shown in (_file, _folder_and_file, str):
+        times = Counter(map(shown, places))
+        names |= {str(p): shown(p) for p in places if str(p) not in names and times[shown(p)] == 1}
+    return [names[str(Path(name))] for name in spelt]
 
 
 def open_shot(
     record: Record,
-    masks: MaskIndex | None,
+    name: str,
+    masks: MaskIndex | None = None,
     *,
-    mask_value: int | None,
+    mask_value: int | None = None,
     preprocessing: Preprocessing,
 ) -> Shot:
     """Decode a photo and bring its mask to the network's input.
@@ -71,17 +91,19 @@ def open_shot(
         ImageError: the photo or its mask cannot be read, or they differ in size.
     """
     photo = read_image(record.path)
-    path = masks.find(record.path) if masks else None
-    mask = None
-    if path is not None:
-        drawn = read_mask(path, value=mask_value)
-        if drawn.shape != (photo.height, photo.width):
-            raise ImageError(
-                f"{path} is {drawn.shape[1]}x{drawn.shape[0]} px and its photo {photo.width}x"
-                f"{photo.height}: a mask has the size of its photo"
-            )
-        mask = preprocessing.mask(drawn)
-    return Shot(record, record.path.name, photo, mask)
+    try:
+        path = masks.find(record.path) if masks else None
+        drawn = read_mask(path, value=mask_value) if path is not None else None
+    except DataError as exc:  # this mask's fault only
+        raise ImageError(str(exc)) from exc
+    if drawn is None:
+        return Shot(record, name, photo)
+    if drawn.shape != (photo.height, photo.width):
+        raise ImageError(
+            f"{path} is {drawn.shape[1]}x{drawn.shape[0]} px and its photo {photo.width}x"
+            f"{photo.height}: a mask has the size of its photo"
+        )
+    return Shot(record, name, photo, preprocessing.mask(drawn))
 
 
 def open_masks(source: str | Path | None) -> MaskIndex | None:
@@ -97,34 +119,32 @@ def open_masks(source: str | Path | None) -> MaskIndex | None:
     return MaskIndex.open(source)
 
 
-def _record(path: Path, class_names: Sequence[str]) -> Record:
-    folder = path.resolve().parent.name
-    return Record(path, folder if folder in class_names else None)
-
-
 def reported(
-    data: Path, class_names: Sequence[str], split: str | None
+    data: Path, classifier: Classifier, split: str | None = None
 ) -> tuple[list[Record], tuple[str, ...]]:
     """The records that a report is about, and what the reader has to tell.
 
-    A data set with splits is reported on by ``split``, by default its validation part; class folders
-    without splits and plain folders of photos, whole.
+    Of a data set with splits these are ``split``, by default its validation part. Of one without,
+    these are the photos that the classifier's training set aside, where it was trained on this
+    data set; other data sets and plain folders of photos are taken whole.
+
+    Raises:
+        UsageError: no image in the split.
     """
-    if data.is_dir() and table_in(data) is None and not _has_folders(data):
-        return gather([data], class_names), ()
-    if data.is_file() and table_in(data) is None:
-        return gather([data], class_names), ()
+    if not _is_dataset(data):
+        return gather([data], classifier.class_names, split=split), ()
     dataset = read_dataset(data)
-    wanted = split or ("valid" if any(r.split == "valid" for r in dataset.records) else None)
-    records = [r for r in dataset.records if wanted is None or r.split == wanted]
+    notices = dataset.notices + tuple(_strange(dataset, classifier.class_names))
+    if any(record.split for record in dataset.records):
+        wanted = split or ("valid" if dataset.split("valid").records else None)
+        records = [r for r in dataset.records if wanted in (None, r.split)]
+    elif split is None:
+        records, found = _set_aside(dataset, classifier)
+        notices += found
+    else:
+        records = []
     if not records:
-        raise UsageError(f"{data} has no image in the split {wanted!r}")
-    strange = sorted({r.label for r in records if r.label} - set(class_names))
-    notices = dataset.notices
-    if strange:
-        notices += (
-            f"classes that the classifier does not know, taken as unlabelled: {', '.join(strange)}",
-        )
+        raise UsageError(f"{data} has no image in the split {split}: leave --split out")
     return records, notices
 
 
@@ -147,5 +167,65 @@ def one_a_class(records: Sequence[Record]) -> list[Record]:
     return list({record.label: record for record in reversed(records)}.values())[::-1]
 
 
-def _has_folders(folder: Path) -> bool:
-    return any(entry.is_dir() for entry in folder.iterdir())
+def _records(source: Path, class_names: Sequence[str], split: str | None) -> Sequence[Record]:
+    if _is_table(source) or (split and source.is_dir()):
+        return read_dataset(source).records
+    found = find_images(source) if source.is_dir() else (source,)
+    return [_record(path, class_names) for path in found]
+
+
+def _record(path: Path, class_names: Sequence[str]) -> Record:
+    folder = label_of(path.resolve().parent.name)
+    return Record(path, folder if folder in class_names else None)
+
+
+def _is_table(source: Path) -> bool:
+    if source.is_dir():
+        return table_in(source) is not None
+    return source.suffix.lower() in TABLE_SUFFIXES
+
+
+def _is_dataset(data: Path) -> bool:
+    """Whether it is a CSV or a folder of folders, rather than photos."""
+    return _is_table(data) or (data.is_dir() and any(folder for _, folder in visible(data)))
+
+
+def _strange(dataset: Dataset, class_names: Sequence[str]) -> Iterator[str]:
+    strange = [name for name in dataset.class_names if name not in class_names]
+    if strange:
+        yield (
+            "classes that the classifier does not know, taken as unlabelled: "
+            f"{', '.join(strange[:12])}"
+        )
+
+
+def _set_aside(dataset: Dataset, classifier: Classifier) -> tuple[list[Record], tuple[str, ...]]:
+    """The photos that the classifier was judged on in training, or all where that is unknown."""
+    training = classifier.provenance.get("training") or {}
+    records = list(dataset.records)
+    if training.get("data") != dataset.root.resolve().name:
+        return records, ()
+    judged = _judged(classifier.folder)
+    held = [record for record in records if dataset.name(record.path) in judged]
+    if held:
+        return held, (
+            f"The {len(held)} photos that training set aside are judged, not the {len(records)} "
+            "of the whole data set.",
+        )
+    return records, ("Among the photos judged are those that the classifier was trained on.",)
+
+
+def _judged(folder: Path | None) -> set[str]:
+    table = None if folder is None else folder / VALIDATION
+    if table is None or not table.is_file():
+        return set()
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        return {row.get("path", "").replace("/", os.sep) for row in csv.DictReader(file)}
+
+
+def _file(path: Path) -> str:
+    return path.name
+
+
+def _folder_and_file(path: Path) -> str:
+    return "/".join(path.parts[-2:])

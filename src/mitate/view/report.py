@@ -13,8 +13,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mitate.drawing.colour import OPACITY
+from mitate.files import write_text
+from mitate.training.scores import ClassScores
 from mitate.view import curve, findings, formats
-from mitate.view.contents import Case, ClassScores, EnergyRow, MapPicture, Report
+from mitate.view.contents import Case, EnergyRow, MapPicture, Report
 
 __all__ = [
     "Case",
@@ -63,16 +65,7 @@ def render_report(report: Report) -> str:
 
 def write_report(report: Report, path: str | os.PathLike[str]) -> Path:
     """Write the report; the file appears whole or not at all."""
-    path = Path(path)
-    # Odd file names hold surrogates, which UTF-8 has no place for.
-    content = render_report(report).encode("utf-8", "backslashreplace")
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return path
+    return write_text(Path(path), render_report(report))
 
 
 def _groups(report: Report) -> Iterator[Group]:

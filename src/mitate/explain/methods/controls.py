@@ -29,7 +29,7 @@ def random(
         torch.rand(int(classes.max()) + 1, *grid, generator=generator, dtype=torch.float64)[of]
         for of, generator in zip(classes.cpu(), generators, strict=True)
     ]
-    return torch.stack(draws).to(images.device, images.dtype)
+    return torch.stack(draws).to(images.dtype).to(images.device)
 
 
 @method(

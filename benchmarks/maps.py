@@ -1,0 +1,137 @@
+"""Speed and memory of maps beside the peers. Writes benchmarks/RESULTS.md.
+
+python -m benchmarks.maps [--quick]
+"""
+
+import platform
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks import peers
+from benchmarks.timing import best_seconds
+from mitate import Classifier, Explainer, imports
+
+LAYER = "stages.2.blocks.-1.conv_dw"
+K = 3
+RESULTS = Path(__file__).parent / "RESULTS.md"
+
+
+def main() -> None:
+    """Run everything and write the results."""
+    warnings.simplefilter("ignore")
+    quick = "--quick" in sys.argv
+    lines = [*header(), *gradcam(quick), "", *scorecam(quick), "", *memory()]
+    RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
+
+
+def header() -> Iterator[str]:
+    """What the figures were measured on."""
+    yield "# Maps beside the peers"
+    yield ""
+    yield "Written by `make bench`. Every figure is a ratio of times in one process: the best of"
+    yield "several rounds in which the works take turns. A busy machine moves them by some percent."
+    yield ""
+    yield f"- {_processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    yield "- networks from timm with random weights, 224 px, float32, eager"
+
+
+def gradcam(quick: bool) -> Iterator[str]:
+    """Grad-CAM for the three most probable classes of a batch."""
+    images = _images(4 if quick else 16)
+    network = imports.timm().create_model("convnext_tiny", num_classes=1000).eval()
+    layer = network.stages[2].blocks[-1].conv_dw
+    explainer = Explainer(Classifier.from_module(network), layer=LAYER, batch_size=16)
+    works = {
+        "plain forward, recording (`network(x)`)": partial(network, images),
+        "plain forward under `no_grad`": partial(_forward, network, images),
+        "mitate": partial(explainer, images, K),
+        "torchcam 0.5.0": partial(peers.torchcam, network, layer, images, K),
+        "captum 0.9.0": partial(peers.captum, network, layer, images, K),
+        "grad-cam 1.5.7": partial(peers.grad_cam, network, layer, images, K),
+        "hook loop over images": partial(peers.hook_loop, network, layer, images, K),
+    }
+    seconds = best_seconds(works, 2 if quick else 4)
+    recording = seconds["plain forward, recording (`network(x)`)"]
+    silent = seconds["plain forward under `no_grad`"]
+    yield ""
+    yield f"## Grad-CAM, top {K}, batch of {len(images)}, ConvNeXt-Tiny at `{LAYER}`"
+    yield ""
+    yield "| | x one plain forward | x one forward under `no_grad` |"
+    yield "| --- | --- | --- |"
+    for name, time in seconds.items():
+        yield f"| {name} | {time / recording:.2f} | {time / silent:.2f} |"
+
+
+def scorecam(quick: bool) -> Iterator[str]:
+    """Score-CAM for three classes, against the forwards that it cannot do without."""
+    images = _images(1)
+    network = imports.timm().create_model("convnext_tiny", num_classes=1000).eval()
+    place = "stages.0" if quick else "stages.1"
+    layer = network.get_submodule(place)
+    explainer = Explainer(Classifier.from_module(network), "scorecam", place, show_progress=False)
+    channels = round(explainer(images, K).cost - 1)
+    share = min(
+        seconds / len(batch)
+        for batch in (_images(8), _images(16), _images(32))
+        for seconds in best_seconds({"": partial(_forward, network, batch)}, 3).values()
+    )
+    works = {
+        "mitate": partial(explainer, images, K),
+        "torchcam 0.5.0": partial(peers.torchcam, network, layer, images, K, "ScoreCAM"),
+        "grad-cam 1.5.7": partial(peers.grad_cam, network, layer, images, K, "ScoreCAM"),
+    }
+    seconds = best_seconds(works, 1 if quick else 2)
+    yield f"## Score-CAM, top {K}, one image, ConvNeXt-Tiny at `{place}`, {channels} live channels"
+    yield ""
+    yield "Ratio to live channels x one image's share of the best batched forward (8, 16 or 32)."
+    yield ""
+    yield "| | ratio |"
+    yield "| --- | --- |"
+    for name, time in seconds.items():
+        yield f"| {name} | {time / (channels * share):.2f} |"
+
+
+def memory() -> Iterator[str]:
+    """Peak memory of Score-CAM at layers of more and more channels, each in its own process."""
+    yield "## Peak memory of Score-CAM by channels"
+    yield ""
+    yield "Resident memory over that of the same network's plain forward, 224 px, batches of 16."
+    yield ""
+    yield "| channels | MiB more |"
+    yield "| --- | --- |"
+    for channels in (64, 256, 1024):
+        command = [sys.executable, "-m", "benchmarks.memory", str(channels)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        yield f"| {channels} | {float(done.stdout):.0f} |"
+
+
+def _images(number: int) -> Tensor:
+    return torch.randn(number, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+
+
+def _forward(network: nn.Module, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        output: Tensor = network(images)
+    return output
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [
+        line.split(":")[1].strip()
+        for line in (info.read_text().splitlines() if info.exists() else [])
+        if line.startswith("model name")
+    ]
+    return names[0] if names else platform.processor()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""The same maps by hand and by the peers: top-k classes of a batch of preprocessed images."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+def hook_loop(network: nn.Module, layer: nn.Module, images: Tensor, k: int) -> np.ndarray:
+    """What people write by hand: an image at a time, a forward and a backward a class."""
+    kept: dict[str, Tensor] = {}
+
+    def keep(_module: nn.Module, _args: object, output: Tensor) -> None:
+        kept["activations"] = output
+        output.register_hook(lambda gradient: kept.__setitem__("gradients", gradient))
+
+    handle = layer.register_forward_hook(keep)
+    maps = []
+    for image in images:
+        with torch.no_grad():
+            order = network(image[None])[0].topk(k).indices
+        for index in order:
+            network.zero_grad()
+            network(image[None])[0, index].backward()
+            weights = kept["gradients"].mean((2, 3), keepdim=True)
+            maps.append((weights * kept["activations"]).sum(1).relu()[0].detach().numpy())
+    handle.remove()
+    network.zero_grad()
+    return np.stack(maps).reshape(len(images), k, *maps[0].shape)
+
+
+def grad_cam(
+    network: nn.Module, layer: nn.Module, images: Tensor, k: int, method: str = "GradCAM"
+) -> np.ndarray:
+    """pytorch-grad-cam: a call a class."""
+    import pytorch_grad_cam
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    with torch.no_grad():
+        order = network(images).topk(k).indices
+    explain = getattr(pytorch_grad_cam, method)(model=network, target_layers=[layer])
+    explain.batch_size = 16
+    try:
+        return np.stack(
+            [
+                explain(
+                    input_tensor=images,
+                    targets=[ClassifierOutputTarget(int(index)) for index in order[:, rank]],
+                )
+                for rank in range(k)
+            ],
+            axis=1,
+        )
+    finally:
+        explain.activations_and_grads.release()
+
+
+def torchcam(
+    network: nn.Module, layer: nn.Module, images: Tensor, k: int, method: str = "GradCAM"
+) -> np.ndarray:
+    """torchcam: one forward, a call a class."""
+    from torchcam import methods
+
+    with getattr(methods, method)(network, layer) as extractor:
+        scores = network(images)
+        order = scores.topk(k).indices
+        keep = {"retain_graph": True} if method == "GradCAM" else {}
+        maps = [extractor(order[:, r].tolist(), scores, **keep)[0] for r in range(k)]
+    return torch.stack(maps, 1).detach().numpy()
+
+
+def captum(network: nn.Module, layer: nn.Module, images: Tensor, k: int) -> np.ndarray:
+    """captum's LayerGradCam: a call a class."""
+    from captum.attr import LayerGradCam
+
+    with torch.no_grad():
+        order = network(images).topk(k).indices
+    explain = LayerGradCam(network, layer)
+    maps = [explain.attribute(images, target=order[:, r], relu_attributions=True) for r in range(k)]
+    return torch.cat(maps, 1).detach().numpy()

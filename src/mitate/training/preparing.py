@@ -1,0 +1,47 @@
+"""Reading, checking and splitting a data set before anything is trained on it."""
+
+from pathlib import Path
+
+from mitate.data.dataset import Dataset, check_dataset, read_dataset, split_dataset
+from mitate.errors import DataError, UsageError
+from mitate.progress import progress
+
+
+class Prepared(Dataset):
+    """A data set whose images were all decoded once, with some to train and some to judge on."""
+
+
+def prepared(
+    data: str | Path | Dataset,
+    *,
+    group: str | None = None,
+    valid_fraction: float = 0.2,
+    seed: int = 0,
+    shown: bool = False,
+) -> Prepared:
+    """Read, check and split a data set; one that was prepared already is given back.
+
+    Raises:
+        DataError: too few classes, or nothing usable on one side of the split; UsageError: a seed
+        or fraction that cannot be used.
+    """
+    if isinstance(data, Prepared):
+        return data
+    if seed < 0:
+        raise UsageError(f"a seed of {seed} cannot be used: give one from 0 up")
+    dataset = data if isinstance(data, Dataset) else read_dataset(data, group=group)
+    with progress("checking the photos", len(dataset), shown=shown) as advance:
+        checked = check_dataset(dataset, progress=lambda done, total: advance(1))
+    split = split_dataset(checked, valid_fraction=valid_fraction, seed=seed)
+    trained = {record.label for record in split.split("train").records}
+    if len(trained) < 2:
+        names = ", ".join(sorted(str(name) for name in trained))
+        raise DataError(
+            f"{dataset.root} has only the class {names} to train on: a classifier needs two or more"
+        )
+    if not split.split("valid").records:
+        raise DataError(
+            f"{dataset.root} leaves no image to judge the classifier on: give every class two or "
+            "more images, or a larger share for validation"
+        )
+    return Prepared(**vars(split))

@@ -1,0 +1,54 @@
+import math
+
+import numpy as np
+import pytest
+
+from mitate.audit.intervals import mean_interval, paired_interval
+
+
+def test_the_mean_lies_in_its_interval():
+    values = np.random.default_rng(0).random(50)
+    found = mean_interval(values)
+    assert found.low < found.mean < found.high
+    assert found.mean == pytest.approx(values.mean())
+    assert (found.images, found.missing) == (50, 0)
+
+
+def test_missing_values_are_counted_and_left_out():
+    found = mean_interval(np.array([1.0, math.nan, 3.0, math.nan]))
+    assert (found.mean, found.images, found.missing) == (2, 2, 2)
+
+
+@pytest.mark.parametrize("values", [[], [math.nan, math.nan]])
+def test_no_value_has_no_mean(values):
+    found = mean_interval(np.array(values))
+    assert math.isnan(found.mean)
+    assert (found.images, found.missing) == (0, len(values))
+
+
+def test_the_same_seed_gives_the_same_interval_and_the_global_state_is_left():
+    values = np.random.default_rng(1).random(20)
+    before = np.random.get_state()[1].tolist()  # noqa: NPY002
+    assert mean_interval(values) == mean_interval(values)
+    assert mean_interval(values) != mean_interval(values, seed=1)
+    assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
+
+
+def test_the_interval_covers_about_as_often_as_it_says():
+    rng = np.random.default_rng(2)
+    found = [mean_interval(rng.normal(size=30), seed) for seed in range(150)]
+    covered = np.mean([interval.low <= 0 <= interval.high for interval in found])
+    assert 0.88 <= covered <= 0.99
+
+
+def test_a_paired_interval_sees_what_two_apart_do_not():
+    rng = np.random.default_rng(3)
+    base = rng.random(40)
+    better = base + 0.02 + 0.001 * rng.random(40)
+    assert mean_interval(better).low < mean_interval(base).high
+    assert paired_interval(better, base).low > 0
+
+
+def test_pairs_with_a_missing_half_are_left_out():
+    found = paired_interval(np.array([1.0, math.nan, 3]), np.array([0.0, 0, math.nan]))
+    assert (found.mean, found.images, found.missing) == (1, 1, 2)

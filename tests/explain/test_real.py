@@ -1,0 +1,50 @@
+"""The ImageNet MobileNetV2 on a photo of a dog and a cat; boxes were read off the picture."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import mitate
+
+pytestmark = pytest.mark.real
+
+# left, top, right, bottom in pixels of the 224 x 224 photo
+DOG = (77, 10, 170, 140)
+CAT = (45, 120, 204, 224)
+BULL_MASTIFF, BOXER, TABBY, TIGER_CAT = 243, 242, 281, 282
+
+
+@pytest.fixture(scope="module")
+def classifier(shared: Path) -> mitate.Classifier:
+    weights = shared / "weights" / "mobilenetv2_100.imagenet1k.safetensors"
+    loaded = mitate.Classifier.load(f"timm:mobilenetv2_100@{weights}")
+    whole = mitate.Preprocessing(size=(224, 224), interpolation="bicubic")
+    return mitate.Classifier.from_module(
+        loaded.network, classes=loaded.class_names, preprocessing=whole
+    )
+
+
+def share(heat: torch.Tensor, box: tuple[int, int, int, int], other: tuple[int, ...]) -> float:
+    """Energy in a box, without what lies in the other box too, of the energy in both."""
+    inside, beside = torch.zeros(224, 224), torch.zeros(224, 224)
+    for mask, (left, top, right, bottom) in ((inside, box), (beside, other)):
+        mask[top:bottom, left:right] = 1
+    own, others = (inside * (1 - beside), beside * (1 - inside))
+    energy, rest = float((heat * own).sum()), float((heat * others).sum())
+    return energy / (energy + rest)
+
+
+@pytest.mark.parametrize("method", ["gradcam", pytest.param("scorecam", marks=pytest.mark.long)])
+def test_a_dogs_map_lies_on_the_dog_and_a_cats_on_the_cat(
+    shared: Path, classifier: mitate.Classifier, method: str
+) -> None:
+    explainer = mitate.Explainer(classifier, method)
+    targets = [[BULL_MASTIFF, BOXER, TABBY, TIGER_CAT]]
+    explanation = explainer(shared / "photos" / "both.png", targets=targets)
+    heats = explanation.resize()[0]
+    shares = [share(heats[i], DOG, CAT) for i in (0, 1)]
+    shares += [share(heats[i], CAT, DOG) for i in (2, 3)]
+    print(method, explanation.layer, [round(value, 3) for value in shares])
+    assert min(shares) > 0.7
+    assert not explanation.flags

@@ -1,0 +1,163 @@
+import pickle
+import pickletools
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from mitate.errors import UnsafePickleError, WeightsError
+from mitate.models.weights import load_into, pickle_globals, read_weights, sha256
+
+STATE = {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
+
+
+class Harmful:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self):
+        return Path.touch, (self.target,)
+
+
+def test_safetensors(tmp_path: Path) -> None:
+    save_file(STATE, tmp_path / "a.safetensors")
+    assert torch.equal(read_weights(tmp_path / "a.safetensors")["weight"], STATE["weight"])
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("key", [None, "state_dict", "model", "state_dict_ema", "model_ema"])
+def test_pth(tmp_path: Path, key: str | None, legacy: bool) -> None:
+    content = OrderedDict(STATE) if key is None else {key: STATE, "epoch": 3}
+    torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=not legacy)
+    assert torch.equal(read_weights(tmp_path / "a.pth")["weight"], STATE["weight"])
+
+
+def test_data_parallels_prefix_is_taken_off(tmp_path: Path) -> None:
+    torch.save({f"module.{name}": value for name, value in STATE.items()}, tmp_path / "a.pth")
+    assert set(read_weights(tmp_path / "a.pth")) == set(STATE)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_harmful_pickle_is_refused_by_name_and_not_run(tmp_path: Path, legacy: bool) -> None:
+    target = tmp_path / "harmed"
+    torch.save(
+        {"weight": STATE["weight"], "more": Harmful(target)},
+        tmp_path / "a.pth",
+        _use_new_zipfile_serialization=not legacy,
+    )
+    with pytest.raises(UnsafePickleError, match=r"would run code; it names .*Path.*mitate convert"):
+        read_weights(tmp_path / "a.pth")
+    assert not target.exists()
+
+
+def test_a_plain_harmful_pickle_too(tmp_path: Path) -> None:
+    target = tmp_path / "harmed"
+    for protocol in range(6):
+        (tmp_path / "a.pth").write_bytes(pickle.dumps(Harmful(target), protocol))
+        with pytest.raises(UnsafePickleError, match="Path|getattr"):
+            read_weights(tmp_path / "a.pth")
+    assert not target.exists()
+
+
+def test_a_whole_module_is_refused(tmp_path: Path) -> None:
+    torch.save(nn.Sequential(nn.Linear(2, 2)), tmp_path / "a.pth")
+    with pytest.raises(UnsafePickleError, match=r"torch\.nn\.modules"):
+        read_weights(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("content", [b"", b"hello there", b"\x80\x04", bytes(range(256)) * 4])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".bin"])
+def test_other_files(tmp_path: Path, content: bytes, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match="is not a"):
+        read_weights(path)
+
+
+def test_a_truncated_file(tmp_path: Path) -> None:
+    torch.save(STATE, tmp_path / "a.pth")
+    save_file(STATE, tmp_path / "a.safetensors")
+    for path in (tmp_path / "a.pth", tmp_path / "a.safetensors"):
+        path.write_bytes(path.read_bytes()[:-30])
+        with pytest.raises(WeightsError, match="is not a"):
+            read_weights(path)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="no weights file at"):
+        read_weights(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1, 2], "holds no state dict"),
+        ({}, "holds no state dict"),
+        ({"weight": STATE["weight"], "epoch": 3}, "holds more than tensors: epoch"),
+    ],
+)
+def test_a_pth_without_a_state_dict(tmp_path: Path, content, message: str) -> None:
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=message):
+        read_weights(tmp_path / "a.pth")
+
+
+def test_weights_of_another_architecture_tell_what_differs() -> None:
+    network = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
+    weights = {"0.weight": torch.zeros(5, 3), "0.bias": torch.zeros(2), "strange": torch.zeros(1)}
+    with pytest.raises(WeightsError) as caught:
+        load_into(network, weights, "w.pth")
+    message = str(caught.value)
+    assert "w.pth does not fit Sequential" in message
+    assert "missing: 1.weight, 1.bias" in message
+    assert "not of this network: strange" in message
+    assert "0.weight is (5, 3), expected (2, 3)" in message
+
+
+def test_sha256(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert sha256(tmp_path / "a").startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
+class TestGlobals:
+    def names(self, tmp_path: Path, content: bytes) -> tuple[str, ...]:
+        (tmp_path / "a.pkl").write_bytes(content)
+        return pickle_globals(tmp_path / "a.pkl")
+
+    @pytest.mark.parametrize("protocol", range(6))
+    def test_every_protocol(self, tmp_path: Path, protocol: int) -> None:
+        thing = [OrderedDict(a=1), Path, OrderedDict(b=2), "text", Path, nn.Linear]
+        found = self.names(tmp_path, pickle.dumps(thing, protocol))
+        assert set(found) == {
+            "collections.OrderedDict",
+            f"{Path.__module__}.Path",
+            "torch.nn.modules.linear.Linear",
+        }
+
+    def test_names_from_the_memo(self, tmp_path: Path) -> None:
+        found = self.names(tmp_path, pickle.dumps([("os", "path"), OrderedDict, ("x", "y")], 4))
+        assert found == ("collections.OrderedDict",)
+
+    def test_a_name_behind_a_decoy_is_not_misread(self, tmp_path: Path) -> None:
+        content = b"\x80\x04\x8c\x02os\x8c\x06system\x8c\x05torch\x8c\x04load00\x93."
+        assert [op.name for op, _, _ in pickletools.genops(content)][-2:] == [
+            "STACK_GLOBAL",
+            "STOP",
+        ]
+        assert self.names(tmp_path, content) == ("(a name that it computes)",)
+
+    def test_a_zip_of_pickles(self, tmp_path: Path) -> None:
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            archive.writestr("archive/data.pkl", pickle.dumps(Path, 2))
+            archive.writestr("archive/constants.pkl", pickle.dumps(OrderedDict, 2))
+        assert len(pickle_globals(tmp_path / "a.zip")) == 2
+
+    def test_no_pickle(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="opcode|pickle"):
+            self.names(tmp_path, b"hello")

@@ -1,0 +1,55 @@
+"""Classifiers and photos that are small enough to train and explain in a test."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from mitate.models.architecture import build
+from mitate.models.classifier import Classifier
+from mitate.models.preprocessing import Preprocessing
+
+MODEL = "convnext_atto"
+ARGUMENTS = {
+    "depths": [1, 1, 1, 1],
+    "dims": [8, 16, 24, 32],
+    "norm_layer": "batchnorm2d",
+    "ls_init_value": None,
+}
+NAMES = ("blast", "いもち病", "brown spot")
+COLOURS = ((200, 60, 60), (60, 200, 60), (60, 60, 200), (200, 200, 60))
+SIZE = 64
+
+
+def classifier(names: Sequence[str] = NAMES, size: int = SIZE, seed: int = 0) -> Classifier:
+    """An untrained ConvNeXt of 60,000 weights, whose maps are not zero."""
+    arguments = {**ARGUMENTS, "num_classes": len(names)}
+    recipe = {"kind": "timm", "name": MODEL, "arguments": arguments}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = build(recipe).eval()
+        torch.nn.init.normal_(network.head.fc.weight)
+    return Classifier(
+        network,
+        tuple(names),
+        Preprocessing(size=(size, size)),
+        {"reference": f"timm:{MODEL}"},
+        recipe=recipe,
+    )
+
+
+def photo(number: int = 0, size: tuple[int, int] = (40, 30), seed: int = 0) -> Image.Image:
+    """Noise in one of four colours."""
+    noise = np.random.default_rng([seed, number]).integers(0, 50, (size[1], size[0], 3))
+    return Image.fromarray((noise + COLOURS[number % 4]).clip(0, 255).astype(np.uint8))
+
+
+def photos(folder: Path, numbers: Mapping[str, int]) -> Path:
+    """Class folders with so many photos; each class has its colour."""
+    for place, (name, number) in enumerate(numbers.items()):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for index in range(number):
+            photo(place, seed=index).save(folder / name / f"{index:04}.png")
+    return folder
