@@ -34,16 +34,23 @@ class Finding:
 
 
 def checkup() -> list[Finding]:
-    """Look for everything."""
-    return [
+    """Look for everything; what is missing or broken is a finding and never an error."""
+    findings = [
         Finding("python", True, platform.python_version(), needed=True),
         *(_package(name, needed=True) for name in ("mitate", *NEEDED)),
         *(_package(name, *OPTIONAL[name]) for name in OPTIONAL),
         _operators(),
-        *_devices(),
-        _fonts(),
         _browser(),
     ]
+    if _there("torch"):
+        findings += _devices()
+    if _there("matplotlib"):
+        findings.append(_fonts())
+    return findings
+
+
+def _there(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
 
 
 def _package(name: str, purpose: str = "", remedy: str = "", *, needed: bool = False) -> Finding:
@@ -60,8 +67,9 @@ def _operators() -> Finding:
     from mitate import imports
 
     subject = "torchvision's import"
-    if importlib.util.find_spec("torchvision") is None:
-        return Finding(subject, False, "not installed", "pip install torchvision", needed=True)
+    if not (_there("torch") and _there("torchvision")):
+        fix = "pip install torch torchvision"
+        return Finding(subject, False, "not installed", fix, needed=True)
     try:
         module = imports.torchvision()
     except Exception as exc:  # whatever a broken build raises

@@ -1,6 +1,6 @@
 """The report in a real browser: from disk, without a network, in both lights and on a phone."""
 
-import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,16 +15,6 @@ from mitate.view.report import (
     write_report,
 )
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 PHONE = {"width": 390, "height": 844}
 NAMES = (
     "blast",
@@ -38,48 +28,13 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def browser():
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        pytest.skip("no chromium is installed: apt install chromium")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=executable, args=list(FLAGS))
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
 def address(tmp_path_factory):
     return write_report(report(), tmp_path_factory.mktemp("report") / "report 報告.html").as_uri()
 
 
 @pytest.fixture
-def open_page(browser, address):
-    """Open the report; at the end, nothing may have been asked for or complained about."""
-    contexts, complaints = [], []
-
-    def allow(route):
-        if not route.request.url.startswith(("file:", "data:")):
-            complaints.append(f"asked for {route.request.url}")
-            route.abort()
-        else:
-            route.continue_()
-
-    def open_it(**options):
-        context = browser.new_context(**options)
-        contexts.append(context)
-        context.route("**/*", allow)
-        page = context.new_page()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(address)
-        return page
-
-    yield open_it
-    for context in contexts:
-        context.close()
-    assert not complaints
+def open_page(visit, address):
+    return partial(visit, address)
 
 
 def report():

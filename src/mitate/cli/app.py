@@ -28,6 +28,7 @@ app = App(
     ),
     version_flags=["--version"],
     result_action="return_value",
+    suppress_keyboard_interrupt=False,  # it would exit without a word
 )
 COMMANDS = {
     "demo": "The main job from end to end, offline: draw paddy leaves, train, look, report.",
@@ -89,9 +90,8 @@ def _judged(exc: BaseException) -> tuple[str, int]:
 def _filter_warnings(all_of_them: bool) -> None:
     """Show mitate's own warnings, once each, and those of libraries only where asked for."""
     warnings.showwarning = _show_warning
-    if not all_of_them:
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("once", MitateWarning)
+    warnings.simplefilter("default" if all_of_them else "ignore")
+    warnings.simplefilter("once", MitateWarning)
 
 
 def _show_warning(

@@ -26,9 +26,11 @@ def layers(
 
     from mitate.explain.layers import automatic_of, candidates
     from mitate.models.classifier import Classifier
+    from mitate.models.trial import check_takes
 
     classifier = Classifier.load(ref)
     height, width = size_of(size) if size else classifier.preprocessing.size
+    check_takes(classifier, (height, width))
     generator = torch.Generator().manual_seed(0)
     channels = len(classifier.preprocessing.mean)
     probe = torch.randn(1, channels, height, width, generator=generator)

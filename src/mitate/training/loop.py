@@ -21,6 +21,7 @@ from mitate.progress import Advance, progress
 from mitate.training.photos import Photos
 
 FINDER_STEPS, USUAL_LR = 60, 1e-3
+BODY = 3  # a pretrained body learns so many times slower than its new head
 AUGMENTATIONS: dict[str, dict[str, Any]] = {
     "none": {"do_flip": False, "max_rotate": 0, "max_zoom": 1, "max_lighting": 0, "max_warp": 0},
     "flip": {"max_rotate": 0, "max_zoom": 1.1, "max_lighting": 0, "max_warp": 0},
@@ -38,7 +39,7 @@ class Schedule:
         batch_size: images in one step.
         lr: highest learning rate of the cycle; None finds it.
         patience: stop after so many epochs without a lower validation loss; None never does.
-        pretrained: whether the body starts from trained weights and so learns ten times slower.
+        pretrained: whether the body starts from trained weights and so learns slower.
         seed: seeds shuffling, augmentation and dropout.
     """
 
@@ -77,7 +78,7 @@ def run(
         ):
             learner.fit_one_cycle(
                 schedule.epochs,
-                slice(lr / 10, lr) if schedule.pretrained else lr,
+                slice(lr / BODY, lr) if schedule.pretrained else lr,
                 cbs=_callbacks(schedule, advance, shown),
             )
         learner.model.to(memory_format=torch.contiguous_format)

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 
 from mitate import imports
-from mitate.errors import ClassifierError, MitateWarning, UsageError, WeightsError
+from mitate.errors import ClassifierError, MitateWarning, WeightsError
 from mitate.models.architecture import build
 from mitate.models.classifier import Classifier
 from mitate.models.preprocessing import Preprocessing, Resize
 from mitate.models.references import from_library
+from mitate.models.trial import check_takes
 
 HUB, SCRATCH = "hub", "none"
 
@@ -49,7 +50,7 @@ def start(
     stats = classifier.preprocessing
     preprocessing = Preprocessing(size=size, resize=resize, mean=stats.mean, std=stats.std)
     classifier = replace(classifier, preprocessing=preprocessing)
-    _check_accepts(classifier)
+    check_takes(classifier, size)
     return classifier, pretrained
 
 
@@ -92,17 +93,3 @@ def _from_scratch(
 def _has_fixed_size(model: str) -> bool:
     config = imports.timm("models").get_pretrained_cfg(model, allow_unregistered=True)
     return bool(config and config.fixed_input_size)
-
-
-def _check_accepts(classifier: Classifier) -> None:
-    """Some networks take only sizes that their strides divide, or no small ones."""
-    height, width = classifier.preprocessing.size
-    probe = torch.zeros(2, len(classifier.preprocessing.mean), height, width)
-    try:
-        classifier.logits(probe)
-    except (RuntimeError, AssertionError, ValueError) as exc:
-        model = str(classifier.provenance["reference"]).removeprefix("timm:")
-        raise UsageError(
-            f"{model} takes no images of {height}x{width} px ({str(exc).splitlines()[0]}): use "
-            "another size"
-        ) from exc

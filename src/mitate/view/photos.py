@@ -67,14 +67,14 @@ def with_known_labels(records: Sequence[Record], class_names: Sequence[str]) -> 
 
 
 def shown_names(paths: Sequence[Path]) -> list[str]:
-    """What photos are called: the file, its folder too where files share a name, or the path."""
+    """What photos are called: by file; by folder and file where files share a name; or by path."""
     spelt = [str(path).encode("utf-8", "backslashreplace").decode() for path in paths]
-    places = [Path(name) for name in dict.fromkeys(spelt)]
-    names: dict[str, str] = {}
-    for shown in (_file, _folder_and_file, str):
-        times = Counter(map(shown, places))
-        names |= {str(p): shown(p) for p in places if str(p) not in names and times[shown(p)] == 1}
-    return [names[str(Path(name))] for name in spelt]
+    different = len(set(spelt))
+    for parts in (1, 2):
+        names = ["/".join(Path(path).parts[-parts:]) for path in spelt]
+        if len(set(names)) == different:
+            return names
+    return spelt
 
 
 def open_shot(
@@ -164,7 +164,10 @@ def evenly(records: Sequence[Record], limit: int | None) -> list[Record]:
 
 def one_a_class(records: Sequence[Record]) -> list[Record]:
     """The first record of each class."""
-    return list({record.label: record for record in reversed(records)}.values())[::-1]
+    first: dict[str | None, Record] = {}
+    for record in records:
+        first.setdefault(record.label, record)
+    return list(first.values())
 
 
 def _records(source: Path, class_names: Sequence[str], split: str | None) -> Sequence[Record]:
@@ -221,11 +224,3 @@ def _judged(folder: Path | None) -> set[str]:
         return set()
     with table.open(encoding="utf-8-sig", newline="") as file:
         return {row.get("path", "").replace("/", os.sep) for row in csv.DictReader(file)}
-
-
-def _file(path: Path) -> str:
-    return path.name
-
-
-def _folder_and_file(path: Path) -> str:
-    return "/".join(path.parts[-2:])

@@ -1,0 +1,207 @@
+import inspect
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from importlib import import_module
+
+import pytest
+
+import tiny
+from mitate.cli.app import COMMANDS, run
+from mitate.errors import MitateWarning, UsageError
+
+PROGRAM = [sys.executable, "-c", "from mitate.cli.app import main; main()"]
+HEAVY = ("torch", "timm", "torchvision", "matplotlib", "PIL", "numpy", "pydantic", "fastai")
+
+
+def program(*words, **options):
+    words = [str(word) for word in words]
+    return subprocess.run(
+        [*PROGRAM, *words], capture_output=True, text=True, encoding="utf-8", check=False, **options
+    )
+
+
+def test_help_is_light():
+    code = (
+        "import sys; from mitate.cli.app import run; code = run(['--help'])\n"
+        f"print([name for name in {HEAVY} if name in sys.modules], code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[] 0"
+    assert all(command in done.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_summary_is_the_commands_own(command):
+    function = getattr(import_module(f"mitate.cli.{command}"), command)
+    assert inspect.getdoc(function).splitlines()[0] == COMMANDS[command]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(mitate, command):
+    done = mitate(command, "--help")
+    assert done.code == 0
+    assert f"Usage: mitate {command}" in done.out
+    assert COMMANDS[command][:40] in done.out
+    assert "()" not in done.out
+
+
+def test_every_parameter_is_explained(mitate):
+    for command in COMMANDS:
+        function = getattr(import_module(f"mitate.cli.{command}"), command)
+        told = inspect.getdoc(function).partition("Args:")[2]
+        for name in inspect.signature(function).parameters:
+            assert f"    {name}: " in told, (command, name)
+
+
+def test_the_version(mitate):
+    from mitate import __version__
+
+    assert mitate("--version").out.strip() == __version__
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["explian"], 'Did you mean "explain"'),
+        (["layers"], "requires an argument"),
+        (["layers", "a", "--sise", "3"], "--size"),
+        (["train", "a", "-o", "b", "--epochs", "many"], "many"),
+        (["train", "a", "-o", "b", "--augment", "much"], "much"),
+    ],
+)
+def test_wrong_usage(mitate, words, said):
+    done = mitate(*words)
+    assert done.code == 2
+    assert said in done.error
+    assert done.out == ""
+
+
+class TestOutcomes:
+    @pytest.fixture
+    def raising(self, mitate, monkeypatch):
+        def raising(error, *words):
+            def fail(*_, **__):
+                raise error
+
+            monkeypatch.setattr("mitate.checkup.checkup", fail)
+            return mitate("doctor", *words)
+
+        return raising
+
+    def test_an_interruption(self, raising):
+        done = raising(KeyboardInterrupt())
+        assert (done.code, done.out, done.err) == (130, "", "interrupted\n")
+
+    def test_a_usage_error(self, raising):
+        done = raising(UsageError("two\nlines"))
+        assert (done.code, done.error) == (2, "error: two lines")
+
+    def test_an_error_of_the_system(self, raising):
+        done = raising(OSError(28, "No space left on device", "a/b"))
+        assert done.code == 1
+        assert done.error.startswith("error: a/b: No space left on device: check")
+
+    def test_a_fault(self, raising):
+        done = raising(ZeroDivisionError())
+        assert done.code == 1
+        assert done.err == (
+            "error: ZeroDivisionError: (a fault of mitate; --traceback shows where)\n"
+        )
+
+    def test_the_traceback_is_shown_on_request(self, raising):
+        done = raising(UsageError("wrong"), "--traceback")
+        assert done.code == 2
+        assert "Traceback" in done.err
+        assert "in fail" in done.err
+        assert done.err.splitlines()[-1] == "error: wrong"
+
+    def test_only_mitates_warnings_are_notes_and_once(self, mitate, monkeypatch):
+        def warn():
+            for _ in range(2):
+                warnings.warn("look\nhere", MitateWarning, stacklevel=1)
+                warnings.warn("a library's", UserWarning, stacklevel=1)
+            return []
+
+        monkeypatch.setattr("mitate.checkup.checkup", warn)
+        assert mitate("doctor").err == "note: look here\n"
+        assert "a library's (" in mitate("doctor", "--traceback").err
+
+    def test_a_run_leaves_the_filters_as_they_were(self):
+        before = list(warnings.filters), warnings.showwarning
+        run(["--version"])
+        assert (list(warnings.filters), warnings.showwarning) == before
+
+
+def test_a_closed_pipe_is_no_error():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [*PROGRAM, "methods", "--json"], stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_names_that_the_terminal_cannot_spell(ref, photos, tmp_path):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = program("explain", ref, photos / "blast", "-o", tmp_path / "out", env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "blast" in done.stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGINT is POSIX's")
+class TestInterrupted:
+    def interrupt(self, *words, when):
+        process = subprocess.Popen(
+            [*PROGRAM, *map(str, words)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        try:
+            for _ in range(1200):
+                if when() or process.poll() is not None:
+                    break
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+        return process.returncode, err
+
+    def test_a_long_explain(self, ref, tmp_path):
+        data = tiny.photos(tmp_path / "photos", {"blast": 300})
+        out = tmp_path / "out"
+        words = ("explain", ref, data, "-o", out, "-m", "scorecam")
+        code, err = self.interrupt(*words, when=(out / "sheet-001.png").exists)
+        assert code == 130
+        assert "Traceback" not in err
+        assert [line for line in err.splitlines() if not line.startswith(("note", "expl"))] == [
+            "interrupted"
+        ]
+        assert not [path for path in out.rglob("*") if path.name.startswith(".")]
+
+    def test_training_over_a_finished_classifier(self, tmp_path):
+        from mitate import Classifier
+
+        out = tmp_path / "out"
+        tiny.classifier().save(out)
+        before = (out / "weights.safetensors").read_bytes()
+        data = tiny.photos(tmp_path / "photos", {"a": 40, "b": 40})
+        words = ("train", data, "-o", out, "--model", "test_convnext", "--weights", "none")
+        started = time.monotonic()
+        code, err = self.interrupt(
+            *words, "--size", 64, "--epochs", 500, when=lambda: time.monotonic() - started > 12
+        )
+        assert code == 130
+        assert err.splitlines()[-1] == "interrupted"
+        assert "Traceback" not in err
+        assert Classifier.load(out).class_names == tiny.NAMES
+        assert (out / "weights.safetensors").read_bytes() == before
+        assert len(list(out.iterdir())) == 2
+
+
+def test_json_is_all_of_standard_output():
+    assert isinstance(json.loads(program("doctor", "--json").stdout), list)

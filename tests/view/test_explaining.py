@@ -1,0 +1,208 @@
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import tiny
+from mitate.data.masks import MaskIndex
+from mitate.errors import TargetError, UsageError
+from mitate.explain.explanation import Explanation
+from mitate.view.explaining import Style, explain_photos
+from mitate.view.photos import gather
+
+pytestmark = pytest.mark.filterwarnings("ignore::mitate.drawing.fonts.MissingGlyphWarning")
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return tiny.classifier()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tiny.photos(tmp_path / "photos", {"blast": 3, "いもち病": 3})
+
+
+def explain(classifier, source, out, **settings):
+    settings = {"methods": ("gradcam",), "shown": False, **settings}
+    sources = source if isinstance(source, list) else [source]
+    return explain_photos(classifier, gather(sources, classifier.class_names), out, **settings)
+
+
+def rows(path):
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_all_that_is_written(classifier, tmp_path):
+    folder, out = tiny.photos(tmp_path / "photos", {"blast": 10}), tmp_path / "out"
+    done = explain(classifier, folder, out, methods=("gradcam", "scorecam"))
+    assert sorted(str(path.relative_to(out)) for path in out.rglob("*.*")) == [
+        "maps/gradcam-001.npz",
+        "maps/gradcam-002.npz",
+        "maps/scorecam-001.npz",
+        "maps/scorecam-002.npz",
+        "predictions.csv",
+        "predictions.json",
+        "sheet-001.png",
+        "sheet-002.png",
+    ]
+    assert [path.name for path in done.figures] == ["sheet-001.png", "sheet-002.png"]
+    first, second = (Explanation.load(out / "maps" / f"gradcam-00{i}.npz") for i in (1, 2))
+    assert (len(first), len(second)) == (8, 2)
+    assert json.loads((out / "predictions.json").read_text("utf-8")) == done.predictions
+
+
+def test_predictions_are_the_classifiers_own(classifier, folder, tmp_path):
+    done = explain(classifier, folder, tmp_path)
+    paths = sorted(folder.glob("*/*.png"), key=lambda p: (p.parent.name != "いもち病", p.name))
+    by_name = {row["image"]: row for row in rows(tmp_path / "predictions.csv")}
+    assert len(by_name) == len(done.predictions) == 6
+    for path in paths:
+        row = by_name[f"{path.parent.name}/{path.name}"]  # the classes' files share their names
+        with Image.open(path) as photo:
+            expected = classifier.logits(classifier.inputs([photo.convert("RGB")])).softmax(-1)[0]
+        assert row["true"] == path.parent.name
+        assert row["predicted"] == row["class_1"] == tiny.NAMES[int(expected.argmax())]
+        assert float(row["probability_1"]) == pytest.approx(float(expected.max()), abs=1e-5)
+        assert {row["class_1"], row["class_2"], row["class_3"]} == set(tiny.NAMES)
+
+
+def test_top_k_is_three_or_all_of_fewer(tmp_path, folder):
+    two = tiny.classifier(("blast", "rust"))
+    done = explain(two, folder, tmp_path / "a")
+    assert len(done.predictions[0]["classes"]) == 2
+    assert len(explain(two, folder, tmp_path / "b", top_k=1).predictions[0]["classes"]) == 1
+    with pytest.raises(TargetError, match="top_k is 3 and the classifier has 2"):
+        explain(two, folder, tmp_path / "c", top_k=3)
+    assert not (tmp_path / "c").exists()
+
+
+def test_bad_photos_are_told_and_left_out(classifier, folder, tmp_path):
+    (folder / "blast" / "a text.jpg").write_text("no picture")
+    done = explain(classifier, [folder, folder / "missing.jpg"], tmp_path / "out")
+    assert len(done.predictions) == 6
+    assert [len(line.splitlines()) for line in done.failures] == [1, 1]
+    assert "a text.jpg is not a picture" in done.failures[0]
+    assert "missing.jpg does not exist" in done.failures[1]
+
+
+def test_nothing_readable_leaves_empty_tables(classifier, tmp_path):
+    done = explain(classifier, tmp_path / "missing.jpg", tmp_path / "out")
+    assert (done.predictions, done.figures, len(done.failures)) == ([], [], 1)
+    assert (tmp_path / "out" / "predictions.json").read_text() == "[]\n"
+
+
+@pytest.fixture
+def masks(folder, tmp_path):
+    """The left half of every photo; an empty mask for one, none for another."""
+    for number, path in enumerate(sorted(folder.glob("*/*.png"))):
+        mask = np.zeros((30, 40), np.uint8)
+        mask[:, : 20 * (number != 1)] = 2
+        place = tmp_path / "masks" / path.parent.name / path.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if number != 2:
+            Image.fromarray(mask).save(place)
+    return MaskIndex.open(tmp_path / "masks")
+
+
+class TestMasks:
+    def test_methods_stand_beside_the_controls(self, classifier, folder, tmp_path, masks):
+        out = tmp_path / "out"
+        done = explain(classifier, folder, out, masks=masks, mask_value=2)
+        places = done.comparison.places()
+        assert [place.method for place in places] == ["gradcam", "random", "centre", "edges"]
+        assert len({place.layer for place in places}) == 1
+        assert places[0].layer.startswith("stages.3")
+        assert len(done.comparison) == 4
+        assert {place.energy.images + place.energy.missing for place in places} == {4}
+        centre = places[2].energy
+        assert centre.mean == pytest.approx(0.5, abs=1e-3)
+        table = rows(out / "energy.csv")
+        assert len(table) == 4
+        assert "/" in table[0]["image"]
+        json.dumps(done.places_as_dicts())
+
+    def test_shares_are_of_the_predicted_class(self, classifier, folder, tmp_path, masks):
+        from mitate.audit.localisation import energy_share
+
+        done = explain(classifier, folder, tmp_path / "out", masks=masks, mask_value=2)
+        maps = Explanation.load(tmp_path / "out" / "maps" / "gradcam-001.npz")
+        left = torch.zeros(64, 64)
+        left[:, :32] = 1
+        row = done.comparison.rows()[0]
+        index = maps.names.index(row["image"])
+        expected = energy_share(maps.maps[index, :1], left[None]).item()
+        share = next(v for k, v in row.items() if k.startswith("gradcam"))
+        assert share == pytest.approx(expected, abs=2e-3) or math.isnan(expected)
+
+    def test_a_control_that_was_asked_for_stands_once(self, classifier, folder, tmp_path, masks):
+        done = explain(
+            classifier, folder, tmp_path / "out", methods=("Random", "centre"), masks=masks
+        )
+        assert [p.method for p in done.comparison.places()] == ["random", "centre", "edges"]
+
+    def test_a_bad_mask_is_told_by_name(self, classifier, folder, tmp_path, masks):
+        broken = next((tmp_path / "masks" / "blast").glob("*.png"))
+        broken.write_bytes(b"\x89PNG\r\n\x1a\n half")
+        done = explain(classifier, folder, tmp_path / "out", masks=masks, mask_value=2)
+        assert len(done.failures) == 1
+        assert str(broken) in done.failures[0]
+        assert len(done.predictions) == 5
+
+    def test_an_earlier_table_does_not_stay(self, classifier, folder, tmp_path, masks):
+        explain(classifier, folder, tmp_path / "out", masks=masks)
+        explain(classifier, folder, tmp_path / "out")
+        assert not (tmp_path / "out" / "energy.csv").exists()
+
+
+class TestMethods:
+    def test_each_is_taken_once(self, classifier, folder, tmp_path):
+        explain(classifier, folder, tmp_path, methods=("gradcam", "Grad-CAM"))
+        assert {path.name[:7] for path in (tmp_path / "maps").iterdir()} == {"gradcam"}
+
+    def test_options_go_to_those_that_have_them(self, classifier, folder, tmp_path):
+        explain(classifier, folder, tmp_path, methods=("gradcam", "centre"), options={"sigma": 0.1})
+        assert Explanation.load(tmp_path / "maps" / "centre-001.npz").options == {"sigma": 0.1}
+        with pytest.raises(UsageError, match="no option 'sigma'"):
+            explain(classifier, folder, tmp_path, options={"sigma": 0.1})
+
+    @pytest.mark.parametrize(
+        ("settings", "words"),
+        [
+            ({"methods": ("gradcamm",)}, "did you mean gradcam"),
+            ({"layer": "stages.9"}, "stages.9"),
+            ({"style": Style(colormap="viridus")}, "viridis"),
+            ({"style": Style(opacity=2.0)}, "opacity"),
+            ({"batch_size": 0}, "batch_size"),
+        ],
+    )
+    def test_what_is_not_known_is_told(self, classifier, folder, tmp_path, settings, words):
+        with pytest.raises(UsageError, match=words):
+            explain(classifier, folder, tmp_path / "out", **settings)
+
+
+def test_labels_of_a_name_that_two_classes_bear_are_unknown(tmp_path, folder):
+    done = explain(tiny.classifier(("blast", "crane", "blast")), folder / "blast", tmp_path / "out")
+    assert {entry["true"] for entry in done.predictions} == {None}
+
+
+def test_a_broken_network_is_flagged_and_its_json_has_no_nan(folder, tmp_path):
+    broken = tiny.classifier()
+    with torch.no_grad():
+        broken.network.head.fc.weight.fill_(math.nan)
+    done = explain(broken, folder, tmp_path)
+    assert len(done.flags) == 18
+    assert done.predictions[0]["classes"][0]["probability"] is None
+    assert "NaN" not in (tmp_path / "predictions.json").read_text("utf-8")
+
+
+def test_flags_name_photo_method_and_class(classifier, tmp_path):
+    Image.new("RGB", (9, 9)).save(tmp_path / "flat.png")
+    done = explain(classifier, tmp_path / "flat.png", tmp_path, methods=("edges",), top_k=1)
+    assert len(done.flags) == 1
+    assert done.flags[0].startswith("flat.png: the edges map for ")

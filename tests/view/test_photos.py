@@ -1,0 +1,216 @@
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tiny
+from mitate.data.masks import MaskIndex
+from mitate.data.records import Record
+from mitate.errors import DataError, ImageError, UsageError
+from mitate.models.preprocessing import Preprocessing
+from mitate.view.photos import (
+    evenly,
+    gather,
+    one_a_class,
+    open_masks,
+    open_shot,
+    reported,
+    shown_names,
+    with_known_labels,
+)
+
+NAMES = ("blast", "正常")
+INPUT = Preprocessing(size=(8, 8))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tiny.photos(tmp_path / "photos", {"blast": 2, "正常": 2})
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A data set of four photos with splits, and a label that no classifier knows."""
+    tiny.photos(tmp_path, {"a": 4})
+    rows = [("blast", "train"), ("blast", "valid"), ("正常", "valid"), ("rust", "test")]
+    with (tmp_path / "index.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("path", "label", "split"))
+        writer.writerows((f"a/{i:04}.png", *row) for i, row in enumerate(rows))
+    return tmp_path / "index.csv"
+
+
+class TestGather:
+    def test_a_photo(self, folder):
+        (record,) = gather([folder / "blast" / "0000.png"], NAMES)
+        assert (record.path.name, record.label) == ("0000.png", "blast")
+
+    def test_the_folder_is_the_label_only_where_it_is_a_class(self, folder):
+        assert [r.label for r in gather([folder], NAMES)] == ["blast", "blast", "正常", "正常"]
+        assert {r.label for r in gather([folder], ("rust",))} == {None}
+        assert {r.label for r in gather([folder], NAMES, label="blast")} == {"blast"}
+
+    def test_the_folder_of_a_photo_named_without_it(self, folder, monkeypatch):
+        monkeypatch.chdir(folder / "正常")
+        assert gather(["0000.png"], NAMES)[0].label == "正常"
+
+    def test_a_data_set_by_its_table_or_its_folder(self, table):
+        for source in (table, table.parent):
+            found = gather([source], NAMES, split="valid")
+            assert [record.label for record in found] == ["blast", "正常"]
+
+    def test_split_folders(self, tmp_path):
+        tiny.photos(tmp_path, {"train/blast": 2, "valid/blast": 3, "valid/正常": 1})
+        assert len(gather([tmp_path], NAMES, split="valid")) == 4
+        assert len(gather([tmp_path], NAMES)) == 6
+
+    def test_what_is_missing_is_left_to_whoever_opens_it(self, folder):
+        found = gather([folder / "blast" / "0000.png", folder / "missing.jpg"], NAMES)
+        assert len(found) == 2
+        with pytest.raises(ImageError, match=r"missing\.jpg does not exist"):
+            open_shot(found[1], "x", preprocessing=INPUT)
+
+    @pytest.mark.parametrize(
+        ("label", "names", "words"),
+        [("rust", NAMES, "is no class.*blast, 正常"), ("a", ("a", "b", "a"), "several classes")],
+    )
+    def test_a_label_must_be_one_class(self, folder, label, names, words):
+        with pytest.raises(UsageError, match=words):
+            gather([folder], names, label=label)
+
+    def test_nothing_to_explain(self, table, tmp_path):
+        with pytest.raises(UsageError, match="there is no photo"):
+            gather([], NAMES)
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(DataError, match="holds no pictures"):
+            gather([tmp_path / "empty"], NAMES)
+        with pytest.raises(DataError, match="does not exist"):
+            gather([tmp_path / "no.csv"], NAMES)
+
+
+class TestNames:
+    def test_files_that_share_a_name_show_their_folder(self):
+        paths = map(Path, ("d/blast/1.jpg", "d/正常/1.jpg", "d/blast/2.jpg"))
+        assert shown_names(list(paths)) == ["blast/1.jpg", "正常/1.jpg", "blast/2.jpg"]
+        assert shown_names([Path("d/blast/1.jpg"), Path("d/正常/2.jpg")]) == ["1.jpg", "2.jpg"]
+
+    def test_and_their_whole_path_where_the_folder_is_not_enough(self):
+        paths = [Path("train/a/1.jpg"), Path("valid/a/1.jpg"), Path("valid/b/1.jpg")]
+        assert shown_names(paths) == list(map(str, paths))
+
+    def test_one_photo_named_twice_has_one_name(self):
+        assert shown_names([Path("a/1.jpg")] * 2) == ["1.jpg", "1.jpg"]
+        assert shown_names([]) == []
+
+    def test_half_characters_are_spelt_out(self):
+        odd = Path(b"caf\xe9.jpg".decode("utf-8", "surrogateescape"))
+        assert shown_names([odd]) == ["caf\\udce9.jpg"]
+
+
+def test_labels_that_name_no_class_or_several_are_unknown():
+    records = [Record(Path(f"{i}"), label) for i, label in enumerate(["a", "b", "x", None])]
+    known = with_known_labels(records, ("a", "b", "b"))
+    assert [record.label for record in known] == ["a", None, None, None]
+
+
+class TestShot:
+    @pytest.fixture
+    def record(self, tmp_path):
+        tiny.photo(size=(40, 30)).save(tmp_path / "a.png")
+        return Record(tmp_path / "a.png", "blast")
+
+    def masks(self, tmp_path, picture):
+        (tmp_path / "masks").mkdir()
+        picture.save(tmp_path / "masks" / "a.png")
+        return MaskIndex.open(tmp_path / "masks")
+
+    def test_its_mask_comes_to_the_input(self, record, tmp_path):
+        drawn = np.zeros((30, 40), np.uint8)
+        drawn[:, :20] = 2
+        masks = self.masks(tmp_path, Image.fromarray(drawn))
+        shot = open_shot(record, "a", masks, mask_value=2, preprocessing=INPUT)
+        assert shot.mask is not None
+        assert shot.mask.shape == (8, 8)
+        assert shot.mask.mean(0).tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
+        other = open_shot(record, "a", masks, mask_value=1, preprocessing=INPUT)
+        assert not other.mask.any()
+
+    def test_without_a_mask(self, record, tmp_path):
+        assert open_shot(record, "a", preprocessing=INPUT).mask is None
+
+    def test_a_mask_of_another_size(self, record, tmp_path):
+        masks = self.masks(tmp_path, Image.new("L", (30, 40)))
+        with pytest.raises(ImageError, match=r"is 30x40 px and its photo 40x30"):
+            open_shot(record, "a", masks, preprocessing=INPUT)
+
+    def test_a_mask_without_such_values_is_this_photos_fault(self, record, tmp_path):
+        masks = self.masks(tmp_path, Image.new("RGB", (40, 30), "red"))
+        with pytest.raises(ImageError, match="coloured mask"):
+            open_shot(record, "a", masks, mask_value=1, preprocessing=INPUT)
+
+    def test_masks_that_are_not_there(self, tmp_path):
+        assert open_masks(None) is None
+        with pytest.raises(DataError, match="no masks at"):
+            open_masks(tmp_path / "missing")
+
+
+class TestReported:
+    @pytest.fixture
+    def trained(self, tmp_path):
+        """A classifier whose training set b/0001.png aside."""
+        saved = tiny.classifier(("a", "b")).with_provenance(training={"data": "photos"})
+        saved = saved.save(tmp_path / "classifier")
+        table = "path,label,predicted,probability\nb/0001.png,b,a,0.5\n"
+        (tmp_path / "classifier" / "validation.csv").write_text(table, encoding="utf-8-sig")
+        return saved
+
+    def test_the_validation_part_by_default(self, table):
+        records, notices = reported(table, tiny.classifier(("blast", "正常")))
+        assert {record.split for record in records} == {"valid"}
+        assert "does not know, taken as unlabelled: rust" in notices[0]
+        records, _ = reported(table, tiny.classifier(("blast", "正常")), "train")
+        assert len(records) == 1
+
+    def test_what_training_set_aside(self, trained, tmp_path):
+        data = tiny.photos(tmp_path / "photos", {"a": 3, "b": 3})
+        records, notices = reported(data, trained)
+        assert [record.path.name for record in records] == ["0001.png"]
+        assert "1 photos that training set aside are judged, not the 6" in notices[0]
+
+    def test_another_data_set_whole(self, trained, tmp_path):
+        data = tiny.photos(tmp_path / "others", {"a": 3, "b": 3})
+        records, notices = reported(data, trained)
+        assert (len(records), notices) == (6, ())
+
+    def test_training_photos_among_the_judged_are_told(self, trained, tmp_path):
+        data = tiny.photos(tmp_path / "photos", {"a": 3, "b": 3})
+        (tmp_path / "classifier" / "validation.csv").unlink()
+        records, notices = reported(data, trained)
+        assert len(records) == 6
+        assert "was trained on" in notices[0]
+
+    def test_photos_without_classes(self, folder):
+        classifier = tiny.classifier(NAMES)
+        records, notices = reported(folder / "blast", classifier)
+        assert ([record.label for record in records], notices) == (["blast"] * 2, ())
+        assert len(reported(folder / "blast" / "0000.png", classifier)[0]) == 1
+
+    @pytest.mark.parametrize("split", ["train", "test"])
+    def test_a_split_that_is_not_there(self, folder, split):
+        with pytest.raises(UsageError, match=split):
+            reported(folder, tiny.classifier(NAMES), split)
+
+
+def test_evenly_over_the_whole_list():
+    records = [Record(Path(str(i)), None) for i in range(10)]
+    assert [record.path.name for record in evenly(records, 4)] == ["0", "3", "6", "9"]
+    assert evenly(records, None) == evenly(records, 99) == records
+    with pytest.raises(UsageError, match="limit of 0"):
+        evenly(records, 0)
+
+
+def test_one_a_class_is_the_first_in_order():
+    records = [Record(Path(name), name[0]) for name in ("a1", "a2", "b1", "a3", "c1")]
+    assert [record.path.name for record in one_a_class(records)] == ["a1", "b1", "c1"]
