@@ -7,6 +7,7 @@ import tiny
 from mitate import demo
 from mitate.cli.app import run
 from mitate.data.dataset import read_dataset
+from mitate.data.masks import MaskIndex, read_mask
 from mitate.data.paddy import CLASSES
 from mitate.models.classifier import Classifier
 
@@ -63,10 +64,7 @@ def test_the_command(short, tmp_path, capsys):
     assert "drawn with other parameters" in capsys.readouterr().err
 
 
-def test_maps_on_the_lesions_score_full_marks(short, tmp_path):
-    """The index's masks are the lesions' when the symptom's value is asked for."""
-    from mitate.data.masks import MaskIndex, read_mask
-
+def test_the_symptoms_value_marks_the_lesions(short, tmp_path):
     judged = read_dataset(demo.drawn(tmp_path, 0)).split("valid")
     masks = MaskIndex.of(judged)
     for record in judged.records:

@@ -72,7 +72,7 @@ class _PlainLines:
     def __init__(self, description: str, total: int | None) -> None:
         self.description = description
         self.of = "" if total is None else f" of {total}"
-        self.done = 0.0
+        self.done, self.last = 0.0, -1.0
         self.started = self.told = time.monotonic()
 
     def advance(self, steps: float) -> None:
@@ -81,9 +81,9 @@ class _PlainLines:
             self._tell()
 
     def end(self) -> None:
-        if time.monotonic() - self.started >= PLAIN_EVERY:
+        if time.monotonic() - self.started >= PLAIN_EVERY and self.done != self.last:
             self._tell()
 
     def _tell(self) -> None:
-        self.told = time.monotonic()
+        self.told, self.last = time.monotonic(), self.done
         print(f"{self.description}: {self.done:.0f}{self.of}", file=sys.stderr, flush=True)

@@ -161,3 +161,4 @@ class TestMasks:
         done = explain("--mask-value", 7)
         assert done.code == 0
         assert "Share of" not in done.out
+        assert "note: no photo has a mask with anything in it" in done.err

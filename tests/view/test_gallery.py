@@ -183,6 +183,7 @@ def test_masks_of_other_photos_are_no_energy(fitted, tmp_path):
     records = gather([data / "blast"], classifier.class_names)
     report, _ = build_report(classifier, records, masks=MaskIndex.open(tmp_path), shown=False)
     assert report.energy == ()
+    assert report.notices[0].startswith("no photo has a mask with anything in it")
 
 
 @pytest.mark.parametrize(

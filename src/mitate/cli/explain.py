@@ -77,6 +77,8 @@ def explain(
         batch_size=batch_size,
         seed=seed,
     )
+    for line in explained.notices:
+        tell(f"note: {line}")
     for line in explained.failures:
         tell(f"skipped: {line}")
     for line in explained.flags:

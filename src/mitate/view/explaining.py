@@ -23,6 +23,10 @@ from mitate.progress import progress
 from mitate.view.photos import Shot, open_shot, shown_names, with_known_labels
 
 ROWS = 8
+UNMARKED = (
+    "no photo has a mask with anything in it where the network looks, so no share of energy is "
+    "told: check the masks, and the mask value"
+)
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,14 @@ class Style:
 
 @dataclass
 class Explained:
-    """What came of explaining photos."""
+    """What came of explaining photos; notices are about all of them."""
 
     predictions: list[dict[str, Any]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     flags: list[str] = field(default_factory=list)
     comparison: Comparison = field(default_factory=Comparison)
     figures: list[Path] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
 
     def places_as_dicts(self) -> list[dict[str, Any]]:
         """Where the maps lie, as plain data."""
@@ -102,6 +107,8 @@ def explain_photos(
             _keep(done, number, folder, style or Style(), explained)
             _measure(done, controls, shots, explained.comparison)
             advance(len(shots))
+    if masks is not None and explained.predictions and not len(explained.comparison):
+        explained.notices.append(UNMARKED)
     _write_tables(folder, explained)
     return explained
 

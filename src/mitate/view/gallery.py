@@ -20,7 +20,7 @@ from mitate.models.classifier import Classifier
 from mitate.progress import Advance, progress
 from mitate.training.scores import Scores, score
 from mitate.view.contents import Case, EnergyRow, MapPicture, Report
-from mitate.view.explaining import controls_beside, explainers_of
+from mitate.view.explaining import UNMARKED, controls_beside, explainers_of
 from mitate.view.photos import Shot, open_shot, shown_names, with_known_labels
 
 BATCH = 16
@@ -94,6 +94,7 @@ def build_report(
         comparison, missed = measure(everyone, judged, masks, mask_value, shown=shown)
         energy = tuple(_energy_rows(comparison))
         failures += missed
+        notices = notices if energy else (*notices, UNMARKED)
     report = Report(
         title=title or f"{_architecture(classifier)} on {len(predicted)} photos",
         subtitle=_subtitle(cases),
