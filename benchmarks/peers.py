@@ -11,7 +11,8 @@ def hook_loop(network: nn.Module, layer: nn.Module, images: Tensor, k: int) -> n
 
     def keep(_module: nn.Module, _args: object, output: Tensor) -> None:
         kept["activations"] = output
-        output.register_hook(lambda gradient: kept.__setitem__("gradients", gradient))
+        if output.requires_grad:
+            output.register_hook(lambda gradient: kept.__setitem__("gradients", gradient))
 
     handle = layer.register_forward_hook(keep)
     maps = []
