@@ -14,6 +14,7 @@ from typing import NoReturn, TextIO
 
 from cyclopts import App, CycloptsError
 
+from mitate.cli.memory import keep_freed_memory
 from mitate.errors import MitateError, MitateWarning, UsageError
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
@@ -47,6 +48,7 @@ for place, (command, summary) in enumerate(COMMANDS.items()):
 
 def main() -> NoReturn:
     """Run the program and exit."""
+    keep_freed_memory()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for what a terminal cannot spell
     sys.exit(run(sys.argv[1:]))

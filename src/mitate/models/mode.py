@@ -1,9 +1,11 @@
-"""Evaluation mode for the time of a forward, without altering the network."""
+"""How a network is run: in evaluation mode and at full speed, and left as it was."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import nn
+
+from mitate.linears import quick_linears
 
 
 @contextmanager
@@ -13,7 +15,8 @@ def evaluating(network: nn.Module) -> Iterator[None]:
     for module in training:
         module.training = False
     try:
-        yield
+        with quick_linears():
+            yield
     finally:
         for module in training:
             module.training = True

@@ -17,6 +17,7 @@ from torch import nn
 
 from mitate import imports
 from mitate.errors import MitateWarning
+from mitate.linears import quick_linears
 from mitate.progress import Advance, progress
 from mitate.training.photos import Photos
 
@@ -67,7 +68,11 @@ def run(
 ) -> tuple[list[Epoch], float]:
     """Train the network in place; give the history and the learning rate that was used."""
     imports.declare_missing_operators()
-    with _own_randomness(schedule.seed), tempfile.TemporaryDirectory() as scratch:
+    with (
+        _own_randomness(schedule.seed),
+        tempfile.TemporaryDirectory() as scratch,
+        quick_linears(),
+    ):
         learner = _learner(network, train, valid, schedule, Path(scratch))
         steps = len(learner.dls.train)
         lr = schedule.lr or _found_lr(learner, shown)
