@@ -3,17 +3,31 @@
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import jaxtyping
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # for `oracles` and `typechecking`
+sys.path.insert(0, str(Path(__file__).parent))  # for `oracles`, `tiny` and `typechecking`
 # Before the first import of mitate, or what is imported already goes unchecked.
 jaxtyping.install_import_hook("mitate", "typechecking.checked")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-SHARED = Path(__file__).parents[2] / "shared"
+TESTS = Path(__file__).parent
+SHARED = TESTS.parents[1] / "shared"
+# Small networks run fastest on one thread, above all where several suites share a machine.
+ONE_THREAD = ("cli", "docs", "explain", "models", "training", "view")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
+    """One thread in these folders; every other test has the threads of any program."""
+    import tiny
+
+    folder = request.path.relative_to(TESTS).parts[0]
+    with tiny.one_thread() if folder in ONE_THREAD else nullcontext():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import tiny
@@ -19,10 +18,8 @@ def short(monkeypatch):
     for name, value in sizes.items():
         monkeypatch.setattr(demo, name, value)
     monkeypatch.setattr(demo, "ARGUMENTS", tiny.ARGUMENTS)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with tiny.one_thread():
+        yield
 
 
 def test_a_short_one(short, tmp_path, capsys):

@@ -10,6 +10,7 @@ NEEDED = ("torch", "torchvision", "timm", "numpy", "pillow", "safetensors", "mat
 OPTIONAL = {
     "fastai": ("training", "pip install 'mitate[train]'"),
     "scikit-learn": ("scores and training", "pip install 'mitate[train]'"),
+    "transformers": ("Hugging Face classifiers", "pip install 'mitate[hf]'"),
     "playwright": ("the browser tests", "pip install 'mitate[dev]'"),
 }
 

@@ -2,8 +2,8 @@
 
 On a machine whose torch is a CPU build, the registry's torchvision wheel cannot load its compiled
 operators, and its import stops at two schemas that nobody declared. Declaring them first makes all
-of it work but those operators, which mitate does not use. timm and fastai import torchvision, so
-they come through here too.
+of it work but those operators, which mitate does not use. timm, fastai and transformers import
+torchvision, so they come through here too.
 """
 
 import importlib
@@ -15,7 +15,7 @@ from typing import Any
 
 from mitate.errors import MissingExtraError
 
-EXTRAS = {"fastai": "train", "sklearn": "train"}
+EXTRAS = {"fastai": "train", "sklearn": "train", "transformers": "hf"}
 
 
 def torchvision(submodule: str = "") -> Any:
@@ -36,6 +36,11 @@ def fastai(submodule: str = "") -> Any:
 def sklearn(submodule: str = "") -> Any:
     """Import scikit-learn or one of its submodules; raises MissingExtraError where it is absent."""
     return _load("sklearn", submodule)
+
+
+def transformers(submodule: str = "") -> Any:
+    """Import transformers or a submodule; raises MissingExtraError where it is absent."""
+    return _load("transformers", submodule)
 
 
 def declare_missing_operators() -> None:

@@ -95,10 +95,17 @@ def test_rows_name_the_photos_and_leave_empty_what_is_no_number():
     masks = mask_batch([np.array([[1.0, 0.0]], np.float32)] * 2)
     comparison.add([explanation("gradcam", [0.25, math.nan], ["a.jpg", "b.jpg"])], masks)
     assert comparison.rows() == [
-        {"image": "a.jpg", "mask_area": 0.5, "gradcam stages.3": 0.25},
-        {"image": "b.jpg", "mask_area": 0.5, "gradcam stages.3": None},
+        {"image": "a.jpg", "mask_area": 0.5, "gradcam stages.3": 0.25, "left_out": ""},
+        {"image": "b.jpg", "mask_area": 0.5, "gradcam stages.3": None, "left_out": "gradcam"},
     ]
     assert [row["image"] for row in compared(gradcam=[0.1, 0.2]).rows()] == ["image 0", "image 1"]
+
+
+def test_the_left_out_are_counted_method_by_method():
+    comparison = compared(gradcam=[0.5, math.nan, math.nan], centre=[0.1, 0.3, math.nan])
+    assert [place.energy.missing for place in comparison.places()] == [2, 1]
+    assert [row["left_out"] for row in comparison.rows()] == ["", "gradcam", "gradcam; centre"]
+    assert "left_out" not in compared(gradcam=[0.5], centre=[0.1]).rows()[0]
 
 
 def test_an_empty_comparison():

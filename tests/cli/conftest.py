@@ -1,13 +1,12 @@
 """The program in this process, and a small classifier and photos for it."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import tiny
 from mitate.cli.app import run
@@ -32,14 +31,6 @@ class Outcome:
         (line,) = [line for line in self.err.splitlines() if line.startswith("error: ")]
         assert "a fault of mitate" not in line
         return line
-
-
-@pytest.fixture(autouse=True, scope="package")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -137,14 +137,55 @@ class TestOutcomes:
         assert (list(warnings.filters), warnings.showwarning) == before
 
 
-def test_a_closed_pipe_is_no_error():
+@pytest.fixture
+def nobody():
+    """A pipe that nobody reads."""
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(
-        [*PROGRAM, "methods", "--json"], stdout=writer, stderr=subprocess.PIPE, check=False
-    )
+    yield writer
     os.close(writer)
+
+
+def into(stdout, stderr, *words):
+    words = [str(word) for word in words]
+    return subprocess.run([*PROGRAM, *words], stdout=stdout, stderr=stderr, check=False)
+
+
+@pytest.mark.parametrize(
+    "words", ["--help", "explain --help", "--version", "methods", "methods --json"]
+)
+def test_a_closed_pipe_is_no_error(nobody, words):
+    done = into(nobody, subprocess.PIPE, *words.split())
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_the_work_goes_on_when_nobody_listens(nobody, ref, photos, tmp_path):
+    """As in `mitate explain … 2>&1 | head -1`."""
+    (photos / "blast" / "a text.jpg").write_text("no picture")
+    done = into(nobody, nobody, "explain", ref, photos, "-o", tmp_path / "out")
+    assert done.returncode == 3
+    assert (tmp_path / "out" / "predictions.csv").is_file()
+    assert into(nobody, nobody, "explian").returncode == 2
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_streams_that_are_closed_from_the_start(closed):
+    code = f"import sys; sys.{closed} = None; from mitate.cli.app import main; main()"
+    command = [sys.executable, "-c", code, "methods"]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (b"gradcam" in done.stdout) == (closed == "stderr")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize("words", ["--version", "methods"])
+def test_a_full_disk_is_told(words):
+    with open("/dev/full", "wb") as full:
+        done = into(full, subprocess.PIPE, words)
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines() == [
+        "error: No space left on device: check the disk, and where the output goes"
+    ]
 
 
 def test_names_that_the_terminal_cannot_spell(ref, photos, tmp_path):
@@ -158,7 +199,12 @@ def test_names_that_the_terminal_cannot_spell(ref, photos, tmp_path):
 class TestInterrupted:
     def interrupt(self, *words, when):
         process = subprocess.Popen(
-            [*PROGRAM, *map(str, words)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*PROGRAM, *map(str, words)],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            # A test run in the background of a shell ignores it, and so would this process.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         try:
             for _ in range(1200):

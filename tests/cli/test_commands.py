@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -15,6 +16,21 @@ from mitate.errors import UsageError
 from mitate.explain.methods import METHODS
 
 pytestmark = pytest.mark.filterwarnings("ignore::mitate.drawing.fonts.MissingGlyphWarning")
+
+
+def first_without_energy(monkeypatch):
+    """As if the first photo's maps were zero."""
+    from mitate.audit import comparison
+
+    def energy_share(maps, masks, measured=comparison.energy_share):
+        shares = measured(maps, masks)
+        return shares.index_fill(0, torch.tensor([0]), math.nan)
+
+    monkeypatch.setattr(comparison, "energy_share", energy_share)
+
+
+def test_these_tests_run_on_one_thread():
+    assert torch.get_num_threads() == 1
 
 
 class TestExplain:
@@ -77,6 +93,35 @@ class TestExplain:
         done = mitate("explain", ref, photos, "-o", tmp_path / "out", *words, "--json")
         assert [place["method"] for place in done.json["places"]][0] == "gradcam"
 
+    def test_photos_that_a_mean_leaves_out_are_told(
+        self, mitate, ref, photos, tmp_path, monkeypatch
+    ):
+        first_without_energy(monkeypatch)
+        for path in photos.glob("*/*.png"):
+            place = tmp_path / "masks" / path.parent.name / path.name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (40, 30), 255).save(place)
+        words = ("explain", ref, photos, "-o", tmp_path / "out", "--masks", tmp_path / "masks")
+        done = mitate(*words)
+        (heading,) = [line for line in done.out.splitlines() if "95 % interval" in line]
+        assert heading.split()[-2:] == ["left", "out"]
+        assert re.search(r"edges \(control\) +stages\.3\S* +1.000 +1.000 to 1.000 +1 ", done.out)
+        assert "Left out: photos whose map has no energy" in done.out
+        with (tmp_path / "out" / "energy.csv").open(encoding="utf-8-sig") as file:
+            first, *others = csv.DictReader(file)
+        assert first["left_out"] == "gradcam; random; centre; edges"
+        assert {row["left_out"] for row in others} == {""}
+        for place in mitate(*words, "--json").json["places"]:
+            assert (place["energy"]["images"], place["energy"]["missing"]) == (3, 1)
+
+    def test_a_larger_former_run_is_told_and_gone(self, mitate, ref, photos, tmp_path):
+        words = ("explain", ref, photos, "-o", tmp_path / "out")
+        assert mitate(*words, "-m", "edges", "-m", "centre").code == 0
+        done = mitate(*words, "-m", "edges")
+        (line,) = [line for line in done.err.splitlines() if "earlier run" in line]
+        assert line.startswith("note: removed 1 file of an earlier run from ")
+        assert line.endswith(": maps/centre-001.npz")
+
     def test_a_classifier_of_two_classes_needs_no_option(self, mitate, photos, tmp_path):
         tiny.classifier(("a", "b")).save(tmp_path / "two")
         words = ("explain", tmp_path / "two", photos, "-o", tmp_path / "out")
@@ -132,11 +177,70 @@ class TestExplain:
         assert done.code == code
         assert said in done.error
 
-    def test_an_output_that_is_a_file(self, mitate, ref, photos, tmp_path):
-        (tmp_path / "out").touch()
-        done = mitate("explain", ref, photos, "-o", tmp_path / "out")
+    def test_a_name_too_long_for_a_path_is_a_bad_photo(self, mitate, ref, photos, tmp_path):
+        long = "x" * 300 + ".jpg"
+        done = mitate("explain", ref, photos / "blast", long, "-o", tmp_path / "out")
+        assert done.code == 3
+        assert f"skipped: {long} does not exist" in done.err
+
+
+class TestWhereResultsGo:
+    """What cannot be written is told before the work."""
+
+    COMMANDS = (
+        "explain {ref} {photos} -o {out}",
+        "report {ref} {photos} -o {out}",
+        "report {ref} {photos} -o {out}/page.html",
+        "train {photos} -o {out} --model test_convnext --weights none",
+        "train {photos} -o {out} --model test_convnext --model test_resnet --weights none",
+        "convert {photos} {out}",
+        "demo -o {out}",
+    )
+
+    @pytest.fixture
+    def called(self, mitate, photos, monkeypatch):
+        """Run a command whose work would be told."""
+
+        def called(command, out):
+            for place in (
+                "mitate.models.classifier.Classifier.load",
+                "mitate.training.preparing.prepared",
+                "mitate.models.pickles.convert",
+                "mitate.demo.run_demo",
+            ):
+                monkeypatch.setattr(place, lambda *_, **__: pytest.fail("the work was begun"))
+            return mitate(*command.format(ref="ref", photos=photos, out=out).split())
+
+        return called
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    @pytest.mark.parametrize("below", ["", "/new/folder"])
+    def test_a_file(self, called, tmp_path, command, below):
+        (tmp_path / "out").write_text("mine")
+        done = called(command, f"{tmp_path / 'out'}{below}")
         assert done.code == 1
-        assert "check the path" in done.error
+        assert done.error == (
+            f"error: {tmp_path / 'out'}: Not a directory: check the path, its rights and the disk"
+        )
+        assert (tmp_path / "out").read_text() == "mine"
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    @pytest.mark.parametrize("below", ["", "/new/folder"])
+    def test_a_folder_without_rights(self, called, tmp_path, monkeypatch, command, below):
+        (tmp_path / "out").mkdir()
+        monkeypatch.setattr("os.access", lambda place, rights: place != tmp_path / "out")
+        done = called(command, f"{tmp_path / 'out'}{below}")
+        assert done.code == 1
+        assert done.error == (
+            f"error: {tmp_path / 'out'}: Permission denied: check the path, its rights and the disk"
+        )
+        assert not list((tmp_path / "out").iterdir())
+
+    def test_a_folder_for_one_of_several_models(self, called, tmp_path):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "test_resnet").touch()
+        done = called(self.COMMANDS[4], tmp_path / "out")
+        assert "test_resnet: Not a directory" in done.error
 
 
 class TestReport:
@@ -145,6 +249,25 @@ class TestReport:
         assert done.code == 0
         assert "葉" in (tmp_path / "new" / "r.html").read_text(encoding="utf-8")
         assert done.err.endswith("r.html\n")
+
+    def test_options_and_colours_are_those_of_explain(self, mitate, ref, photos, tmp_path):
+        pages = {}
+        for name, words in {
+            "plain": [],
+            "option": ["--option", "sigma=0.05"],
+            "colours": ["--colormap", "jet", "--opacity", "0.4"],
+        }.items():
+            page = tmp_path / f"{name}.html"
+            centre = ("-m", "centre", "--layer", "stages.1")
+            assert mitate("report", ref, photos, "-o", page, *centre, *words).code == 0
+            pages[name] = page.read_text(encoding="utf-8")
+        heats = {
+            name: re.search(r'class="heat".*?href="([^"]+)"', page)[1]
+            for name, page in pages.items()
+        }
+        assert len(set(heats.values())) == 3
+        assert 'style="--opacity: 0.4"' in pages["colours"]
+        assert 'style="--opacity: 0.5"' in pages["plain"]
 
     def test_bad_photos(self, mitate, ref, photos, tmp_path):
         (photos / "blast" / "a.jpg").write_text("no picture")
@@ -159,7 +282,14 @@ class TestReport:
 
     @pytest.mark.parametrize(
         ("words", "code", "said"),
-        [(["--split", "test"], 2, "test"), (["--right", "-1"], 2, "0 or more")],
+        [
+            (["--split", "test"], 2, "test"),
+            (["--right", "-1"], 2, "0 or more"),
+            (["--option", "x"], 2, "write NAME=VALUE"),
+            (["--option", "sigma=1"], 2, "no option 'sigma'"),
+            (["--colormap", "viridus"], 2, "viridis"),
+            (["--opacity", "7"], 2, "opacity"),
+        ],
     )
     def test_wrong_words(self, mitate, ref, photos, tmp_path, words, code, said):
         done = mitate("report", ref, photos, "-o", tmp_path, *words)
@@ -276,6 +406,23 @@ class TestLayers:
 
 
 class TestOthers:
+    @pytest.mark.parametrize(
+        ("words", "kind"),
+        [
+            ("layers {ref}", list),
+            ("methods", list),
+            ("doctor", list),
+            ("explain {ref} {photos}", dict),
+        ],
+    )
+    def test_json_is_what_the_help_says(self, mitate, ref, photos, tmp_path, words, kind):
+        words = [word.format(ref=ref, photos=photos) for word in words.split()]
+        out = ("-o", tmp_path / "out") if words[0] == "explain" else ()
+        assert isinstance(mitate(*words, *out, "--json").json, kind)
+        told = mitate(words[0], "--help").out
+        assert ("print a list of objects" in told) == (kind is list)
+        assert "print an object" not in told
+
     def test_methods(self, mitate):
         assert [entry["name"] for entry in mitate("methods", "--json").json] == list(METHODS)
         out = mitate("methods").out

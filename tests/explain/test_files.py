@@ -47,6 +47,24 @@ def test_round_trip(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["説明.npz"]
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_a_save_that_is_cut_short_leaves_the_old_file_alone(
+    tmp_path: Path, monkeypatch, error: type[BaseException]
+) -> None:
+    path = explain().save(tmp_path / "a.npz")
+    before = path.read_bytes()
+
+    def half(file: io.BufferedWriter, **_: object) -> None:
+        file.write(b"PK")
+        raise error
+
+    monkeypatch.setattr("numpy.savez_compressed", half)
+    with pytest.raises(error):
+        explain(seed=4).save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_the_suffix_is_added(tmp_path: Path) -> None:
     assert explain().save(tmp_path / "maps.v2") == tmp_path / "maps.v2.npz"
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from mitate.explain.grid import Grid, find_grid
+from mitate.explain.grid import Grid, find_grid, readings
 
 SIDES = st.integers(32, 512)
 CHANNELS = st.integers(600, 2000)
@@ -33,29 +33,35 @@ def test_tokens_are_read_where_the_prefix_is_known(
     cells = (
         (-(-height // stride), -(-width // stride)) if up else (height // stride, width // stride)
     )
-    grid = find_grid((1, cells[0] * cells[1] + prefix, 64), (height, width), prefix=prefix)
+    grid = find_grid((1, cells[0] * cells[1] + prefix, 64), (height, width), prefixes=(prefix,))
     assert grid is not None
     assert grid.prefix == prefix
     assert grid.height * grid.width == cells[0] * cells[1]
     assert abs(grid.height / height - grid.width / width) <= 1 / height + 1 / width
 
 
-@given(side=st.integers(2, 40), prefix=st.integers(0, 5))
-def test_square_patches_are_found_behind_a_prefix_that_nobody_tells(side: int, prefix: int) -> None:
-    grid = find_grid((2, side * side + prefix, 64), (side * 16, side * 16))
-    assert grid is not None
-    if prefix <= 2 * side - 1 or side > 3:
-        assert (grid.height, grid.width, grid.prefix) == (side, side, prefix)
+@given(side=st.integers(7, 40), told=st.sets(st.integers(0, 5), min_size=1), data=st.data())
+def test_square_patches_are_found_behind_one_of_several_prefixes(
+    side: int, told: set[int], data: st.DataObject
+) -> None:
+    prefix = data.draw(st.sampled_from(sorted(told)))
+    grids = readings((2, side * side + prefix, 64), (side * 16, side * 16), None, sorted(told))
+    assert Grid("tokens", side, side, 64, prefix) in grids
+
+
+def test_tokens_that_are_nothing_but_the_prefix_are_no_grid() -> None:
+    assert find_grid((1, 4, 64), (32, 32), None, (0, 4)) is None
+    assert find_grid((1, 4, 64), (32, 32), None, (0,)) == Grid("tokens", 2, 2, 64)
 
 
 @given(
     shape=st.lists(st.integers(1, 3000), min_size=1, max_size=5),
     size=st.tuples(st.integers(1, 600), st.integers(1, 600)),
-    prefix=st.none() | st.integers(0, 9),
+    prefixes=st.lists(st.integers(0, 9), max_size=3),
     module=st.sampled_from([None, nn.Linear(1, 1), nn.Conv2d(1, 1, 1), nn.LayerNorm(1)]),
 )
-def test_a_grid_always_fits_its_shape(shape, size, prefix, module) -> None:
-    grid = find_grid(shape, size, module, prefix)
+def test_a_grid_always_fits_its_shape(shape, size, prefixes, module) -> None:
+    grid = find_grid(shape, size, module, prefixes)
     if grid is None:
         return
     assert grid.height * grid.width > 1
@@ -77,7 +83,7 @@ def test_a_grid_of_one_cell_is_none() -> None:
     assert find_grid((1, 64, 1, 1), (32, 32)) is None
     assert find_grid((1, 64, 1, 1), (32, 32), nn.Conv2d(1, 1, 1)) is None
     assert find_grid((1, 1, 64), (32, 32)) is None
-    assert find_grid((1, 2, 64), (32, 32), prefix=1) is None
+    assert find_grid((1, 2, 64), (32, 32), prefixes=(1,)) is None
     assert find_grid((1, 64), (32, 32)) is None
 
 
@@ -105,5 +111,17 @@ def test_a_convolution_is_believed_at_any_aspect() -> None:
 
 
 def test_patches_before_the_class_token_joins_them() -> None:
-    assert find_grid((1, 196, 64), (224, 224), prefix=1) == Grid("tokens", 14, 14, 64, 0)
-    assert find_grid((1, 197, 64), (224, 224), prefix=1) == Grid("tokens", 14, 14, 64, 1)
+    for tokens, prefix in ((196, 0), (197, 1)):
+        grid = find_grid((1, tokens, 64), (224, 224), prefixes=(1, 0))
+        assert grid == Grid("tokens", 14, 14, 64, prefix)
+
+
+def test_volumes() -> None:
+    volume = Grid("channels first", 3, 4, 5, depth=2)
+    assert find_grid((1, 5, 2, 3, 4), (8, 12, 16), nn.Conv3d(1, 1, 1)) == volume
+    assert volume.cells == 24
+    numbers = torch.arange(5 * 24).reshape(1, 5, 2, 3, 4)
+    slices = volume.spatial(numbers)
+    assert slices.shape == (1, 5, 6, 4)
+    assert torch.equal(volume.volume(slices), numbers)
+    assert find_grid((1, 5, 2, 3, 4), (12, 16)) is None

@@ -150,6 +150,18 @@ def test_one_channel_reads_grey() -> None:
     assert settings.view(image).mode == "RGB"
 
 
+def test_a_network_that_reads_blue_first() -> None:
+    image = Image.new("RGB", (20, 20), (200, 100, 50))
+    mean, std = (0.5, 0.25, 0.125), (0.5, 1.0, 2.0)
+    straight = Preprocessing(size=(8, 9), mean=mean, std=std)
+    flipped = Preprocessing(size=(8, 9), mean=mean, std=std, channel_order="BGR")
+    assert torch.equal(flipped(image), straight(image).flip(0))
+    assert np.array_equal(flipped.pixels(image), straight.pixels(image))
+    shown = flipped.denormalize(torch.stack([flipped(image)] * 2))
+    assert shown.shape == (2, 8, 9, 3)
+    assert (shown == (200, 100, 50)).all()
+
+
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest", "lanczos"])
 def test_every_interpolation(interpolation: str) -> None:
     assert Preprocessing(size=(8, 8), interpolation=interpolation)(photo()).isfinite().all()
@@ -166,6 +178,8 @@ def test_every_interpolation(interpolation: str) -> None:
         ({"mean": (0, 0)}, "one value a channel"),
         ({"mean": (0,) * 3, "std": (1,)}, "one value a channel"),
         ({"std": (1, 0, 1)}, "std must be positive"),
+        ({"channel_order": "GBR"}, "channel_order 'GBR' must be RGB, or BGR for 3 channels"),
+        ({"channel_order": "BGR", "mean": (0,), "std": (1,)}, "or BGR for 3 channels"),
     ],
 )
 def test_settings_that_make_no_sense(unchecked, settings: dict, message: str) -> None:

@@ -1,18 +1,30 @@
 import shutil
 import time
 import warnings
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
 from mitate import imports
-from mitate.errors import ClassifierError, MitateWarning, UnsafePickleError, WeightsError
+from mitate.errors import (
+    ClassifierError,
+    MissingExtraError,
+    MitateWarning,
+    UnsafePickleError,
+    WeightsError,
+)
 from mitate.models import hub
 from mitate.models.classifier import Classifier
+from mitate.models.references import _preprocessing
 
+TORCHVISION = ["alexnet", "efficientnet_b0", "efficientnet_v2_m", "inception_v3", "maxvit_t"]
+TORCHVISION += ["regnet_y_16gf", "resnet50", "swin_v2_t", "vit_b_16", "vit_h_14"]
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
@@ -85,6 +97,40 @@ def test_torchvision_with_a_weights_file(tmp_path: Path) -> None:
     assert other.logits(IMAGES).shape == (2, 2)
 
 
+def photo() -> Image.Image:
+    y, x = np.mgrid[:300, :400]
+    colours = np.stack([255 * x / 400, 255 * y / 300, 128 + 100 * np.sin(x / 20)], -1)
+    return Image.fromarray(colours.astype(np.uint8))
+
+
+def test_torchvisions_default_weights_bring_their_names_and_their_preprocessing(
+    monkeypatch, tmp_path: Path
+) -> None:
+    models = imports.torchvision("models")
+    network = models.squeezenet1_1(weights=None).eval()
+    published = models.get_model_weights("squeezenet1_1").DEFAULT
+    cache = tmp_path / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    torch.save(network.state_dict(), cache / published.url.rsplit("/")[-1])
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(hub, "reachable", lambda endpoint: False)
+    classifier = Classifier.load("torchvision:squeezenet1_1")
+    assert list(classifier.class_names) == published.meta["categories"]
+    assert classifier.provenance["weights"] == "torchvision's pretrained weights"
+    with torch.no_grad():
+        assert torch.equal(classifier.logits(IMAGES), network(IMAGES))
+    inputs, expected = classifier.inputs([photo()])[0], published.transforms()(photo())
+    assert float((inputs - expected).abs().mean()) < 0.03
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_each_torchvision_network_has_the_preprocessing_of_its_weights(name: str) -> None:
+    preset = imports.torchvision("models").get_model_weights(name).DEFAULT.transforms()
+    inputs, expected = _preprocessing("torchvision", name, nn.Identity())(photo()), preset(photo())
+    assert inputs.shape == expected.shape
+    assert float((inputs - expected).abs().mean()) < 0.03
+
+
 def test_torchvisions_googlenet_scales_its_input_as_its_weights_need(tmp_path: Path) -> None:
     make = imports.torchvision("models").googlenet
     trained = make(weights=None, aux_logits=False, init_weights=False, transform_input=True).eval()
@@ -127,7 +173,7 @@ def test_the_home_folder_is_understood(timm_file, monkeypatch) -> None:
         ("torchvision:fcn_resnet50", "torchvision has no architecture"),
         ("timm:test_convnext@gone.safetensors", "no weights file at gone.safetensors"),
         ("a.pkl", "is a pickle, and reading one runs code: mitate convert"),
-        ("keras:resnet", "no classifier at"),
+        ("keras:resnet", "no classifier at 'keras:resnet': .* or hf:ORG/NAME"),
     ],
 )
 def test_references_that_give_nothing(reference: str, message: str) -> None:
@@ -155,6 +201,17 @@ def test_offline_one_error_names_the_two_ways_out_at_once(
     assert f"{reference}@weights.safetensors" in str(caught.value)
     assert "run once where the hub can be reached" in str(caught.value)
     assert caught.value.__cause__ is not None
+
+
+def test_hugging_face_without_transformers_names_the_extra(monkeypatch) -> None:
+    def absent(name: str) -> ModuleType:
+        if name.split(".")[0] == "transformers":
+            raise ModuleNotFoundError("No module named 'transformers'", name="transformers")
+        return import_module(name)
+
+    monkeypatch.setattr(imports.importlib, "import_module", absent)
+    with pytest.raises(MissingExtraError, match=r"transformers is needed.*'mitate\[hf\]'"):
+        Classifier.load("hf:org/leaves")
 
 
 def test_an_architecture_without_published_weights() -> None:

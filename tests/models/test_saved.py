@@ -9,7 +9,7 @@ from mitate import imports
 from mitate.errors import ClassifierError, MitateWarning, WeightsError
 from mitate.models.classifier import Classifier
 from mitate.models.preprocessing import Preprocessing
-from mitate.models.saved import DESCRIPTION, WEIGHTS
+from mitate.models.saved import DESCRIPTION, UPCOMING, WEIGHTS
 
 NAMES = ("いもち病", "良", "c d")
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -87,6 +87,69 @@ def test_saving_again_replaces(saved: Classifier, timm_network) -> None:
     other = Classifier.from_module(timm_network("test_resnet", num_classes=2), classes=["a", "b"])
     other.save(saved.folder)
     assert Classifier.load(saved.folder).class_names == ("a", "b")
+
+
+STEPS = {  # the calls of Path.replace in one save, and what can be read after a crash before each
+    0: ("old", [DESCRIPTION, WEIGHTS]),
+    1: ("old", [DESCRIPTION, UPCOMING, WEIGHTS]),
+    2: ("new", [DESCRIPTION, UPCOMING, WEIGHTS]),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_crash_while_saving_again_leaves_one_of_the_two(
+    saved: Classifier, timm_network, monkeypatch, step: int
+) -> None:
+    other = Classifier.from_module(timm_network("test_resnet", num_classes=2), classes=["a", "b"])
+    replace, left = Path.replace, [step]
+
+    def crashing(self: Path, target: Path) -> Path:
+        if not left[0]:
+            raise Crash
+        left[0] -= 1
+        return replace(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", crashing)
+        with pytest.raises(Crash):
+            other.save(saved.folder)
+    expected, files = STEPS[step]
+    known = {"old": saved, "new": other}[expected]
+    loaded = Classifier.load(saved.folder)
+    assert loaded.class_names == known.class_names
+    assert torch.equal(loaded.logits(IMAGES), known.logits(IMAGES))
+    assert sorted(path.name for path in saved.folder.iterdir()) == files
+    other.save(saved.folder)
+    assert Classifier.load(saved.folder).class_names == ("a", "b")
+    assert sorted(path.name for path in saved.folder.iterdir()) == [DESCRIPTION, WEIGHTS]
+
+
+class Crash(BaseException):
+    """The end of the process."""
+
+
+def test_a_first_save_that_is_cut_short_is_read_or_told(saved: Classifier) -> None:
+    (saved.folder / WEIGHTS).rename(saved.folder / UPCOMING)
+    assert torch.equal(Classifier.load(saved.folder).logits(IMAGES), saved.logits(IMAGES))
+    (saved.folder / DESCRIPTION).unlink()
+    with pytest.raises(ClassifierError, match=f"holds no {DESCRIPTION}"):
+        Classifier.load(saved.folder)
+
+
+def test_a_full_disk_leaves_the_old_classifier_alone(
+    saved: Classifier, timm_network, monkeypatch
+) -> None:
+    other = Classifier.from_module(timm_network("test_resnet", num_classes=2), classes=["a", "b"])
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mitate.models.saved.write_text", full)
+        with pytest.raises(OSError, match="No space"):
+            other.save(saved.folder)
+    assert Classifier.load(saved.folder).class_names == NAMES
+    assert sorted(path.name for path in saved.folder.iterdir()) == [DESCRIPTION, WEIGHTS]
 
 
 def test_altered_weights_are_refused(saved: Classifier) -> None:

@@ -1,10 +1,8 @@
-"""A real browser, which is told to keep to the disk; and one thread, fastest for small networks."""
+"""A real browser, which is told to keep to the disk."""
 
 import shutil
-from collections.abc import Iterator
 
 import pytest
-import torch
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -16,14 +14,6 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-
-
-@pytest.fixture(autouse=True, scope="package")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -160,6 +160,104 @@ class TestMasks:
         assert not (tmp_path / "out" / "energy.csv").exists()
 
 
+class TestAnEarlierRun:
+    def names(self, out):
+        return {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+
+    def test_what_a_larger_one_left_goes_and_is_told(self, classifier, tmp_path):
+        photos, out = tiny.photos(tmp_path / "photos", {"blast": 10}), tmp_path / "out"
+        assert explain(classifier, photos, out, methods=("centre", "edges")).notices == []
+        done = explain(classifier, photos / "blast" / "0000.png", out, methods=("edges",))
+        assert self.names(out) == {
+            "sheet-001.png",
+            "maps/edges-001.npz",
+            "predictions.csv",
+            "predictions.json",
+        }
+        assert done.notices == [
+            f"removed 4 files of an earlier run from {out}: maps/centre-001.npz, "
+            "maps/centre-002.npz, maps/edges-002.npz …"
+        ]
+        again = explain(classifier, photos / "blast" / "0000.png", out, methods=("edges",))
+        assert again.notices == []
+
+    def test_nothing_else_is_touched(self, classifier, folder, tmp_path):
+        out = tmp_path / "out"
+        (out / "maps").mkdir(parents=True)
+        others = [
+            "sheet-01.png",
+            "sheet-0012.png",
+            "sheet-002.jpg",
+            "my sheet-002.png",
+            "sheet-002.png.bak",
+            "Sheet-002.png",
+            "maps/mine-002.npz",
+            "maps/edges-2.npz",
+            "maps/edges-002.npy",
+            "maps/sheet-002.png",
+            "edges-002.npz",
+            "predictions.txt",
+        ]
+        for name in others:
+            (out / name).write_text("mine")
+        (out / "sheet-003.png").mkdir()
+        old = ["sheet-002.png", "sheet-1000.png", "maps/edges-002.npz", "maps/centre-1234.npz"]
+        for name in [*old, "energy.csv"]:
+            (out / name).write_text("old")
+        done = explain(classifier, folder, out, methods=("edges",))
+        assert "removed 5 files" in done.notices[0]
+        assert self.names(out) == {
+            *others,
+            "sheet-001.png",
+            "maps/edges-001.npz",
+            "predictions.csv",
+            "predictions.json",
+        }
+        assert all((out / name).read_text() == "mine" for name in others)
+        assert (out / "sheet-003.png").is_dir()
+
+    def test_a_photo_that_is_called_like_a_result_stays(self, classifier, tmp_path):
+        out = tmp_path / "out"
+        out.mkdir()
+        tiny.photo().save(out / "sheet-007.png")
+        done = explain(classifier, out / "sheet-007.png", out)
+        assert (out / "sheet-007.png").is_file()
+        assert (len(done.predictions), done.notices) == (1, [])
+
+    def test_it_stays_when_nothing_new_comes_of_a_wrong_call(self, classifier, folder, tmp_path):
+        explain(classifier, folder, tmp_path / "out")
+        before = self.names(tmp_path / "out")
+        for wrong in ({"layer": "stages.9"}, {"style": Style("viridus")}, {"methods": ("x",)}):
+            with pytest.raises(UsageError):
+                explain(classifier, folder, tmp_path / "out", **wrong)
+        assert self.names(tmp_path / "out") == before
+
+    def test_it_goes_when_nothing_can_be_read(self, classifier, folder, tmp_path):
+        explain(classifier, folder, tmp_path / "out")
+        done = explain(classifier, tmp_path / "missing.jpg", tmp_path / "out")
+        assert self.names(tmp_path / "out") == {"predictions.json"}
+        assert "removed 3 files" in done.notices[0]
+
+    def test_an_interruption_leaves_nothing_of_it(
+        self, classifier, folder, tmp_path, masks, monkeypatch
+    ):
+        explain(classifier, folder, tmp_path / "out", masks=masks, methods=("centre", "edges"))
+
+        def interrupted(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("mitate.view.explaining._measure", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            explain(classifier, folder, tmp_path / "out", methods=("edges",))
+        assert self.names(tmp_path / "out") == {"sheet-001.png", "maps/edges-001.npz"}
+
+
+def test_a_style_is_checked_before_the_work(classifier, folder, tmp_path):
+    with pytest.raises(UsageError, match="opacity"):
+        explain(classifier, folder, tmp_path / "out", style=Style(opacity=2.0))
+    assert not (tmp_path / "out").exists()
+
+
 class TestMethods:
     def test_each_is_taken_once(self, classifier, folder, tmp_path):
         explain(classifier, folder, tmp_path, methods=("gradcam", "Grad-CAM"))

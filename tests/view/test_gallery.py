@@ -12,9 +12,10 @@ from mitate.data.records import Record
 from mitate.errors import ImageError, UsageError
 from mitate.models.classifier import Classifier
 from mitate.training import fit
+from mitate.view.explaining import Style
 from mitate.view.gallery import build_report, report_path
 from mitate.view.photos import gather, reported
-from mitate.view.report import render_report, write_report
+from mitate.view.report import Report, render_report, write_report
 
 pytestmark = pytest.mark.filterwarnings("ignore::mitate.drawing.fonts.MissingGlyphWarning")
 
@@ -177,6 +178,21 @@ def test_where_the_maps_lie(fitted, tmp_path):
     assert "on left" in render_report(report)
 
 
+def test_photos_without_energy_are_counted(fitted, tmp_path, monkeypatch):
+    from mitate.audit import comparison
+
+    def energy_share(maps, masks, measured=comparison.energy_share):
+        return measured(maps, masks).index_fill(0, torch.tensor([0, 2]), math.nan)
+
+    monkeypatch.setattr(comparison, "energy_share", energy_share)
+    classifier, data = fitted
+    for path in (data / "blast").glob("*.png"):
+        Image.new("L", (40, 30), 255).save(tmp_path / path.name)
+    records = gather([data / "blast"], classifier.class_names)
+    report, _ = build_report(classifier, records, masks=MaskIndex.open(tmp_path), shown=False)
+    assert [row.left_out for row in report.energy] == [2, 2, 2, 2]
+
+
 def test_masks_of_other_photos_are_no_energy(fitted, tmp_path):
     classifier, data = fitted
     Image.new("L", (40, 30), 255).save(tmp_path / "other.png")
@@ -188,12 +204,40 @@ def test_masks_of_other_photos_are_no_energy(fitted, tmp_path):
 
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [({"right": -1}, "0 or more"), ({"methods": ("x",)}, "no method"), ({"layer": "x"}, "x")],
+    [
+        ({"right": -1}, "0 or more"),
+        ({"methods": ("x",)}, "no method"),
+        ({"layer": "x"}, "x"),
+        ({"options": {"sigma": 1}}, "no option 'sigma'"),
+        ({"style": Style("viridus")}, "viridis"),
+        ({"style": Style(opacity=1.5)}, "opacity"),
+    ],
 )
 def test_what_cannot_be_reported(fitted, settings, words):
     classifier, data = fitted
     with pytest.raises(UsageError, match=words):
         build_report(classifier, gather([data], classifier.class_names), shown=False, **settings)
+
+
+def test_options_and_style_reach_the_maps(fitted):
+    classifier, data = fitted
+    records = gather([data / "blast"], classifier.class_names)
+
+    def first_map(**settings):
+        settings = {"methods": ("centre",), "layer": "stages.1", **settings}
+        report, _ = build_report(classifier, records, shown=False, **settings)
+        return np.asarray(report.cases[0].maps[0].heat), report.opacity
+
+    plain, opacity = first_map()
+    assert opacity == 0.5
+    assert not np.array_equal(plain, first_map(options={"sigma": 0.05})[0])
+    jet, opacity = first_map(style=Style("jet", 0.4))
+    assert opacity == 0.4
+    assert not np.array_equal(plain, jet)
+    blocky, _ = first_map(style=Style(resize="nearest"))
+    assert len(np.unique(blocky.reshape(-1, 3), axis=0)) < len(
+        np.unique(plain.reshape(-1, 3), axis=0)
+    )
 
 
 def test_no_gallery_is_a_report_too(fitted):
@@ -224,7 +268,7 @@ def test_where_the_page_goes(tmp_path):
         ("odd.html", "odd.html/report.html"),
     ):
         assert report_path(tmp_path / name) == tmp_path / page
-        assert (tmp_path / page).parent.is_dir()
+        assert write_report(Report("t"), report_path(tmp_path / name)).is_file()
 
 
 @pytest.mark.browser

@@ -114,6 +114,26 @@ def test_the_page_is_well_formed_and_says_its_language(html, page):
     assert len(ids) == len(set(ids))
 
 
+def test_photos_that_a_share_leaves_out_are_counted_where_there_are_any(page):
+    assert "left out" not in page.text
+    rows = (
+        EnergyRow("Grad-CAM", "stages.2", 0.42, 0.37, 0.47, False, left_out=7),
+        EnergyRow("centre", "", 0.19, 0.17, 0.21, True),
+    )
+    told = Page(render_report(Report("t", energy=rows)))
+    assert "is left out of that method's share" in told.text
+    assert "95 % interval left out drawn verdict Grad-CAM" in told.text
+    assert "47.0 % 7 " in told.text
+    assert "21.0 % 0 " in told.text
+
+
+def test_the_maps_begin_at_the_opacity_that_was_asked_for():
+    page = Page(render_report(dataclasses.replace(full(), opacity=0.25)))
+    assert page.all("html", style="--opacity: 0.25")
+    (slider,) = page.all("input", id="opacity")
+    assert slider["value"] == "25"
+
+
 def test_nothing_comes_from_outside(html, page):
     for _, attributes in page.tags:
         for name in ("src", "href", "srcset", "data", "action"):

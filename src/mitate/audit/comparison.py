@@ -81,7 +81,8 @@ class Comparison:
         return tuple(sorted(places, key=lambda place: place.control))
 
     def rows(self) -> list[dict[str, object]]:
-        """One plain row an image, for a CSV."""
+        """One plain row an image, for a CSV; the last column tells which maps had no share."""
+        left_out = [self._without_share(index) for index in range(len(self))]
         return [
             {
                 "image": self.names[index],
@@ -90,9 +91,14 @@ class Comparison:
                     f"{method} {layer}": _cell(values[index])
                     for (method, layer), values in self.shares.items()
                 },
+                **({"left_out": "; ".join(left_out[index])} if any(left_out) else {}),
             }
             for index in range(len(self))
         ]
+
+    def _without_share(self, index: int) -> list[str]:
+        """The methods in whose mean this image is not."""
+        return [m for (m, _), values in self.shares.items() if not np.isfinite(values[index])]
 
 
 def mask_batch(masks: Sequence[np.ndarray]) -> Float[Tensor, "b H W"]:

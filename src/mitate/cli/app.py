@@ -4,8 +4,6 @@
 130 interrupted
 """
 
-import io
-import os
 import sys
 import traceback
 import warnings
@@ -15,6 +13,7 @@ from typing import NoReturn, TextIO
 from cyclopts import App, CycloptsError
 
 from mitate.cli.memory import keep_freed_memory
+from mitate.cli.streams import be_patient
 from mitate.errors import MitateError, MitateWarning, UsageError
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
@@ -24,8 +23,9 @@ app = App(
     name="mitate",
     help="See where an image classifier looks, and whether that is the right place.",
     help_epilogue=(
-        "A classifier REF is a folder that mitate wrote, timm:NAME, timm:NAME@WEIGHTS or "
-        "torchvision:NAME@WEIGHTS. Any command takes --traceback to show where an error came from."
+        "A classifier REF is a folder that mitate wrote, timm:NAME, timm:NAME@WEIGHTS, "
+        "torchvision:NAME@WEIGHTS or hf:ORG/NAME. Any command takes --traceback to show where an "
+        "error came from."
     ),
     version_flags=["--version"],
     result_action="return_value",
@@ -49,8 +49,7 @@ for place, (command, summary) in enumerate(COMMANDS.items()):
 def main() -> NoReturn:
     """Run the program and exit."""
     keep_freed_memory()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # for what a terminal cannot spell
+    be_patient()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -62,10 +61,7 @@ def run(arguments: Sequence[str]) -> int:
         _filter_warnings(shown)
         try:
             code = int(app(words, exit_on_error=False, print_error=False) or 0)
-            sys.stdout.flush()  # a reader that went away is noticed here, and not at the very end
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
+            sys.stdout.flush()  # a full disk is told here, and not at the very end
         except (Exception, KeyboardInterrupt) as exc:
             if shown:
                 traceback.print_exc()
@@ -85,6 +81,8 @@ def _judged(exc: BaseException) -> tuple[str, int]:
             return f"error: {exc}", FAILED
         case OSError(filename=str(place), strerror=str(why)):
             return f"error: {place}: {why}: check the path, its rights and the disk", FAILED
+        case OSError(strerror=str(why)):
+            return f"error: {why}: check the disk, and where the output goes", FAILED
     fault = f"{type(exc).__name__}: {exc}".splitlines()[0]
     return f"error: {fault} (a fault of mitate; {TRACEBACK} shows where)", FAILED
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from mitate.cli.places import check_folder
 from mitate.cli.tables import tell
 
 
@@ -32,6 +33,7 @@ def convert(
     """
     from mitate.models.pickles import convert as convert_pickle
 
+    check_folder(out)
     classifier = convert_pickle(source, out, trust=trust_pickle, classes=classes)
     tell(f"{out}: a classifier of {len(classifier.class_names)} classes; try mitate layers {out}")
     return 0

@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from mitate.cli.explain import print_places
+from mitate.cli.places import check_folder
 from mitate.cli.tables import tell
 
 
@@ -27,6 +28,7 @@ def demo(
     """
     from mitate.demo import run_demo
 
+    check_folder(out)
     result = run_demo(out, seed=seed, scorecam=scorecam, tell=tell)
     print_places(result.comparison)
     print(f"validation accuracy {result.accuracy:.3f} on {result.photos} photos of ten classes")

@@ -8,7 +8,7 @@ def doctor(*, json: Json = False) -> int:
     """Print versions, devices, what is missing and how to get it.
 
     Args:
-        json: print an object.
+        json: print a list of objects.
     """
     from mitate.checkup import checkup
 

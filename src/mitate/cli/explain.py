@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from mitate.cli.parsing import Json, Methods, Out, options_of
+from mitate.cli.parsing import Json, Methods, Options, Out, options_of
+from mitate.cli.places import check_folder
 from mitate.cli.tables import print_json, print_table, tell
 
 SOME_FAILED = 3
@@ -20,9 +21,7 @@ def explain(
     method: Methods = ("gradcam",),
     layer: str = "auto",
     top_k: Annotated[int | None, Parameter(name=["--top-k", "-k"])] = None,
-    option: Annotated[
-        tuple[str, ...], Parameter(name="--option", negative=(), show_default=False)
-    ] = (),
+    option: Options = (),
     label: str | None = None,
     split: Literal["train", "valid", "test"] | None = None,
     limit: int | None = None,
@@ -61,6 +60,7 @@ def explain(
     from mitate.view.explaining import Style, explain_photos
     from mitate.view.photos import evenly, gather, open_masks
 
+    check_folder(out)
     classifier = Classifier.load(ref)
     records = evenly(gather(images, classifier.class_names, label=label, split=split), limit)
     explained = explain_photos(
@@ -99,22 +99,28 @@ def print_places(comparison: "Comparison") -> None:  # type: ignore[name-defined
     """Print where the maps lie, beside the controls."""
     if not len(comparison):
         return
+    places = comparison.places()
+    gaps = any(place.energy.missing for place in places)
     rows = [
         [
             place.method + (" (control)" if place.control else ""),
             place.layer,
             _number(place.energy.mean),
             f"{_number(place.energy.low)} to {_number(place.energy.high)}",
+            *([str(place.energy.missing)] if gaps else []),
             place.verdict,
         ]
-        for place in comparison.places()
+        for place in places
     ]
     area = comparison.area()
     title = (
         f"Share of the map's energy on the mask, {area.images} photos; the masks cover "
         f"{area.mean:.3f} of them"
     )
-    print_table(("method", "layer", "share", "95 % interval", ""), rows, title=title)
+    left_out = ("left out",) if gaps else ()
+    print_table(("method", "layer", "share", "95 % interval", *left_out, ""), rows, title=title)
+    if gaps:
+        print("Left out: photos whose map has no energy or is not finite; they are in no share.")
 
 
 def _print_predictions(predictions: list[dict]) -> None:  # type: ignore[type-arg]

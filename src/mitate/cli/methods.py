@@ -16,7 +16,7 @@ def methods(*, json: Json = False) -> int:
         {
             "name": method.name,
             "family": method.family,
-            "needs": method.needs.value,
+            "needs": method.looks_at,
             "cost": str(method.cost),
             "options": dict(method.options),
             "cite": method.cite,

@@ -11,6 +11,7 @@ Out = Annotated[Path, Parameter(name=["--out", "-o"])]
 Methods = Annotated[
     tuple[str, ...], Parameter(name=["--method", "-m"], negative=(), show_default=", ".join)
 ]
+Options = Annotated[tuple[str, ...], Parameter(name="--option", negative=(), show_default=False)]
 Json = Annotated[bool, Parameter(name="--json", negative=())]
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Literal
 
 from mitate.cli.explain import SOME_FAILED
-from mitate.cli.parsing import Methods, Out
+from mitate.cli.parsing import Methods, Options, Out, options_of
+from mitate.cli.places import check_folder
 from mitate.cli.tables import tell
 
 
@@ -16,12 +17,15 @@ def report(
     out: Out = Path("report.html"),
     method: Methods = ("gradcam",),
     layer: str = "auto",
+    option: Options = (),
     split: Literal["train", "valid", "test"] | None = None,
     right: int = 3,
     wrong: int = 6,
     limit: int | None = None,
     masks: Path | None = None,
     mask_value: int | None = None,
+    colormap: str | None = None,
+    opacity: float | None = None,
     title: str = "",
 ) -> int:
     """Write one HTML file: scores, confusions, galleries of right and wrong with maps.
@@ -32,19 +36,25 @@ def report(
         out: the file, or a folder for report.html.
         method: maps in the gallery; repeat it for several.
         layer: a layer's name (mitate layers), or auto.
+        option: an option of a method, NAME=VALUE.
         split: another split of the data set.
         right: right predictions a class in the gallery.
         wrong: wrong predictions a class in the gallery.
         limit: only so many photos, evenly chosen.
         masks: a folder or a CSV of masks: adds where the maps lie, beside the controls.
         mask_value: the value that marks the region in index masks.
+        colormap: any of matplotlib's; jet with --opacity 0.4 gives the familiar look.
+        opacity: of the map over the photo, 0 to 1, where the page's slider begins.
         title: of the page.
     """
     from mitate.models.classifier import Classifier
+    from mitate.view.explaining import Style
     from mitate.view.gallery import build_report, report_path
     from mitate.view.photos import evenly, open_masks, reported
     from mitate.view.report import write_report
 
+    page = report_path(out)
+    check_folder(page.parent)
     classifier = Classifier.load(ref)
     records, notices = reported(data, classifier, split)
     built, failures = build_report(
@@ -52,14 +62,16 @@ def report(
         evenly(records, limit),
         methods=method,
         layer=layer,
+        options=options_of(option),
         right=right,
         wrong=wrong,
         masks=open_masks(masks),
         mask_value=mask_value,
+        style=Style(colormap, opacity),
         title=title,
         notices=notices,
     )
     for line in failures:
         tell(f"skipped: {line}")
-    tell(f"report: {write_report(built, report_path(out))}")
+    tell(f"report: {write_report(built, page)}")
     return SOME_FAILED if failures else 0

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from mitate.cli.parsing import Json, Out, size_of
+from mitate.cli.places import check_folder
 from mitate.cli.tables import print_json, print_table, tell
 
 
@@ -55,12 +56,14 @@ def train(
 
     models, pixels = tuple(dict.fromkeys(model)), size_of(size)
     check_settings(models, weights, epochs, batch_size, lr, augment, patience)
+    folders = {name: out if len(models) == 1 else out / name.replace("/", "_") for name in models}
+    for folder in folders.values():
+        check_folder(folder)
     dataset = prepared(data, group=group, valid_fraction=valid_fraction, seed=seed, shown=True)
     for notice in dataset.notices:
         tell(f"note: {notice}")
     fitted = {}
-    for name in models:
-        folder = out if len(models) == 1 else out / name.replace("/", "_")
+    for name, folder in folders.items():
         tell(f"training {name} on {len(dataset.split('train'))} photos into {folder}")
         fitted[name] = fit(
             dataset,

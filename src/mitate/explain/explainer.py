@@ -13,14 +13,16 @@ from torch import Tensor, nn
 
 from mitate.errors import UsageError
 from mitate.explain import layers
+from mitate.explain.evidence import DIFFERENTIATED, Evidence, plain_score
 from mitate.explain.explanation import Explanation, joined
 from mitate.explain.flags import find_flags, unseen
+from mitate.explain.fusion import checked_fusion, fused
 from mitate.explain.grid import Grid
 from mitate.explain.inputs import Images, prepare
-from mitate.explain.layers import LayerSpec
-from mitate.explain.methods import Method, Needs, find_method
-from mitate.explain.scorer import Scorer
-from mitate.explain.tap import Place, TappedForward, tapped_forward
+from mitate.explain.layers import AND, LayerSpec
+from mitate.explain.methods import Method, find_method
+from mitate.explain.suffix import Traced
+from mitate.explain.tap import Place, tapped_forward
 from mitate.explain.targets import (
     Labels,
     Targets,
@@ -33,7 +35,9 @@ from mitate.explain.targets import (
 from mitate.models.classifier import Classifier
 from mitate.models.learners import from_learner, is_learner
 from mitate.progress import Advance, progress
-from mitate.tensors import at_least_single, generators, varies
+from mitate.tensors import at_least_single, varies
+
+COUNTED = {"scorer", "suffix", "noisy", "slopes"}  # evidence that tells of its own forwards
 
 
 class Explainer:
@@ -43,8 +47,9 @@ class Explainer:
         self,
         model: Any,
         method: str = "gradcam",
-        layer: LayerSpec = "auto",
+        layer: LayerSpec | Sequence[LayerSpec] = "auto",
         *,
+        fusion: str = "max",
         batch_size: int = 16,
         seed: int = 0,
         show_progress: bool | None = None,
@@ -56,7 +61,10 @@ class Explainer:
             model: a Classifier, a reference to one, a fastai Learner or a plain module.
             method: a name from ``mitate methods``.
             layer: a module, a name with indices, or ``auto``: the last layer with a spatial grid
-                before pooling.
+                before pooling. Several of them, in a list or as ``"blocks.1 + blocks.-1"``, give
+                one map, on the finest of their grids.
+            fusion: how the maps of several layers, each divided by its largest value, become one:
+                ``max``, ``mean`` or ``product``.
             batch_size: images, or masked images, in one forward.
             seed: seeds methods that draw random numbers; the global state is not touched.
             show_progress: None shows it for methods of many forwards on a terminal.
@@ -73,10 +81,15 @@ class Explainer:
         self.batch_size = batch_size
         self.seed = seed
         self.show_progress = show_progress
-        self.layer = layer
-        named = not isinstance(layer, str) or layer != "auto"
-        self._place = layers.resolve(self.classifier.network, layer) if named else None
+        self.fusion = checked_fusion(fusion)
+        self.layers = layers.split(layer)
+        network = self.classifier.network
+        self._named = [
+            None if _is_auto(spec) else layers.resolve(network, spec) for spec in self.layers
+        ]
         self._automatic: dict[tuple[int, ...], Place] = {}
+        self._grids: dict[tuple[Any, ...], Grid] = {}
+        self._traces: dict[Any, Traced | None] = {}
 
     def __call__(
         self,
@@ -117,15 +130,24 @@ class Explainer:
         explanation = self._in_batches(batch.inputs, wanted, top_k)
         return replace(explanation, names=shown, labels=known, pictures=batch.pictures)
 
-    def place(self, inputs: Float[Tensor, "b channels H W"]) -> Place:
-        """The layer that is tapped for inputs such as these."""
-        if self._place is not None:
-            return self._place
+    def places(self, inputs: Float[Tensor, "b channels *pixels"]) -> list[Place]:
+        """The layers that are tapped for inputs such as these."""
+        return [place or self._auto(inputs) for place in self._named]
+
+    def _auto(self, inputs: Tensor) -> Place:
         size = tuple(inputs.shape[1:])
         if size not in self._automatic:
             network, read = self.classifier.network, self.classifier.read
             self._automatic[size] = layers.automatic(network, inputs[:1], read=read).place
         return self._automatic[size]
+
+    def _grid(self, place: Place, inputs: Tensor, activation: Tensor) -> Grid:
+        """Where the axes of a layer's output are, found once for each size of the input."""
+        key = (id(place.module), tuple(inputs.shape[1:]), tuple(activation.shape[1:]))
+        if key not in self._grids:
+            network, read = self.classifier.network, self.classifier.read
+            self._grids[key] = layers.located(network, place, inputs, activation, read=read)
+        return self._grids[key]
 
     def _in_batches(
         self, inputs: Tensor, wanted: Int[Tensor, "b k"] | None, top_k: int | None
@@ -145,60 +167,71 @@ class Explainer:
         top_k: int | None,
         advance: Advance,
     ) -> Explanation:
-        place = self.place(inputs)
+        places, needs = self.places(inputs), self.method.needs
         network, read = self.classifier.network, self.classifier.read
-        needs_gradients = self.method.needs is Needs.GRADIENTS
-        forward = tapped_forward(network, inputs, [place], read=read, gradients=needs_gradients)
+        forward = tapped_forward(
+            network,
+            inputs,
+            places,
+            read=read,
+            gradients=not DIFFERENTIATED.isdisjoint(needs),
+            attention="attention" in needs,
+            curvature="curvature" in needs,
+        )
         logits = forward.logits.detach()
         class_names = self._names(logits.shape[1])
         classes = top_classes(logits, top_k) if wanted is None else wanted.to(logits.device)
-        grid = layers.located(network, place, inputs, forward.activations[0], read=read)
-        activations = at_least_single(grid.spatial(forward.activations[0].detach()))
-        live = round(float(varies(activations).sum(1).float().mean()))
-        cost = self.method.cost.of(live, classes.shape[1])
+        evidence = [
+            Evidence(
+                self.classifier,
+                inputs,
+                classes,
+                forward,
+                index,
+                place,
+                self._grid(place, inputs, forward.activations[index]),
+                plain_score,
+                self.batch_size,
+                self.seed,
+                self._traces,
+            )
+            for index, place in enumerate(places)
+        ]
+        cost = self.method.cost.forwards + sum(self._cost(seen) for seen in evidence)
 
         def spent(forwards: float) -> None:
             advance(forwards / cost)
 
-        maps, blind = self._maps(inputs, forward, grid, activations, classes, spent)
-        masked = self.method.needs is Needs.SCORES
-        spent(len(inputs) * (self.method.cost.forwards if masked else cost))
+        maps = []
+        for seen in evidence:
+            seen.advance = spent
+            maps.append(self.method.function(*seen.given(needs), **self.options))
+        spent(len(inputs) * (cost if COUNTED.isdisjoint(needs) else self.method.cost.forwards))
+        one = fused(maps, self.fusion).detach()
         return Explanation(
-            maps=maps.detach(),
+            maps=one,
             classes=classes,
             logits=at_least_single(logits),
             class_names=class_names,
             method=self.method.name,
-            layer=place.name,
+            layer=f" {AND} ".join(place.name for place in places),
             input_size=(int(inputs.shape[-2]), int(inputs.shape[-1])),
-            flags=find_flags(maps, blind),
+            flags=find_flags(one, _blind(evidence, needs)),
             options=self.options,
             seed=self.seed,
             cost=cost,
         )
 
-    def _maps(
-        self,
-        inputs: Tensor,
-        forward: TappedForward,
-        grid: Grid,
-        activations: Float[Tensor, "b c h w"],
-        classes: Int[Tensor, "b k"],
-        spent: Advance,
-    ) -> tuple[Float[Tensor, "b k h w"], Bool[Tensor, "b k"] | None]:
-        """Maps, and where the layer saw no gradient; a method is given what it declares."""
-        make = self.method.function
-        if self.method.needs is Needs.SCORES:
-            network, read = self.classifier.network, self.classifier.read
-            scorer = Scorer(network, read, inputs, classes, self.batch_size, spent)
-            return make(activations, scorer, **self.options), None
-        if self.method.needs is Needs.IMAGES:
-            size = (grid.height, grid.width)
-            drawn = generators(self.seed, list(inputs))
-            return make(at_least_single(inputs), size, classes, drawn, **self.options), None
-        scores = forward.logits.gather(1, classes)
-        gradients = at_least_single(grid.spatial(forward.gradients(scores)[0]))
-        return make(activations, gradients, **self.options), unseen(gradients)
+    def _cost(self, seen: Evidence) -> float:
+        """Forward-equivalents an image at one layer, but for the forward that all layers share."""
+        live = round(float(varies(seen.activations).sum(1).float().mean()))
+        samples = int(self.options.get("samples", 0))
+        return (
+            self.method.cost.of(
+                live, seen.classes.shape[1], seen.grid.height * seen.grid.width, samples
+            )
+            - self.method.cost.forwards
+        )
 
     def _names(self, classes: int) -> tuple[str, ...]:
         names = self.classifier.class_names
@@ -210,9 +243,20 @@ class Explainer:
         return names
 
     def _progress(self, inputs: Tensor) -> AbstractContextManager[Advance]:
-        many = self.method.needs is Needs.SCORES
+        many = not COUNTED.isdisjoint(self.method.needs)
         shown = many and sys.stderr.isatty() if self.show_progress is None else self.show_progress
         return progress(self.method.name, len(inputs), shown=shown)
+
+
+def _is_auto(spec: LayerSpec) -> bool:
+    return isinstance(spec, str) and spec == "auto"
+
+
+def _blind(evidence: Sequence[Evidence], needs: Sequence[str]) -> Bool[Tensor, "b k"] | None:
+    """Where no layer sees a gradient; None where none was asked for."""
+    if "gradients" not in needs:
+        return None
+    return torch.stack([unseen(seen.gradients) for seen in evidence]).all(0)
 
 
 def as_classifier(model: Any) -> Classifier:

@@ -2,27 +2,45 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from mitate.errors import LayerError
-from mitate.explain.grid import Grid, find_grid
+from mitate.errors import LayerError, UsageError
+from mitate.explain.grid import (
+    MOST_PREFIX_TOKENS,
+    Grid,
+    faded_noise,
+    is_astray,
+    readings,
+)
 from mitate.explain.tap import Call, Place, Read, tapped_forward, trace
 
 LayerSpec = str | nn.Module
 PASSING_ON = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten)
 POOLING = (
-    nn.MaxPool2d,
-    nn.AvgPool2d,
-    nn.AdaptiveAvgPool2d,
-    nn.AdaptiveMaxPool2d,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
 )
+ATTENTION = re.compile(r"[aA]tt(n|ention)?(?![a-z])")
+TOKEN = re.compile(r"token|cls|class_?emb|regist|prompt", re.IGNORECASE)
+MOST_OF_THE_NETWORK = 2 / 3
+EATS_ITS_GRID = 1 / 3
+NUMBERS_AT_ONCE = 1 << 24
 INSIDES = ("0", "0.model", "model", "module")
 FASTAI = "0.model."
+AND = "+"  # between the names of several layers
+
+# What was seen of a module's calls: a network does not change the order of its cells.
+_seen: WeakKeyDictionary[nn.Module, dict[tuple[int, tuple[Grid, ...]], Grid | None]] = (
+    WeakKeyDictionary()
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +54,8 @@ class Layer:
         grid: where the spatial axes of its output are.
         counts: whether the scores depend on its spatial cells (a ViT's last block fails this: its
             head reads the class token only).
+        scores: whether its channels are the classes' scores, place by place: ``auto`` takes the
+            features that they are read from.
     """
 
     name: str
@@ -43,6 +63,7 @@ class Layer:
     call: int
     grid: Grid
     counts: bool = True
+    scores: bool = False
 
     @property
     def place(self) -> Place:
@@ -55,40 +76,26 @@ class Layer:
         return type(self.module).__name__
 
 
+@dataclass(frozen=True)
+class Found:
+    """A call in a trace whose tensor can be read as one grid or several, the likeliest first."""
+
+    call: Call
+    grids: tuple[Grid, ...]
+
+
 def candidates(network: nn.Module, inputs: Tensor, *, read: Read) -> list[Layer]:
     """List the layers with a spatial grid, first to last, for inputs such as ``inputs`` (1, ...).
 
     Layers that give the very same tensor are one; the outermost stands for it, short of one that
-    holds half the network. Pooling is left out, and so is what lies inside an attention module:
-    queries and keys are no features of a place.
+    holds most of the network. Pooling is left out, and so is what lies inside an attention module:
+    queries and keys are no features of a place. So are tokens and windows that are not in the order
+    of their places, which a few noisy images tell (``is_astray``).
     """
-    size = (int(inputs.shape[-2]), int(inputs.shape[-1]))
-    prefix = prefix_tokens(network)
-    inside = _inside_attention(network)
-    calls = trace(network, inputs)
-    pooled = {_tensor_of(call) for call in calls if isinstance(call.module, POOLING)}
-    spatial = [
-        (call, grid)
-        for call in calls
-        if call.name
-        and call.name not in inside
-        and not isinstance(call.module, PASSING_ON)
-        and _tensor_of(call) not in pooled
-        and len(call.output) == len(inputs)
-        and call.output.is_floating_point()
-        and (grid := find_grid(call.output.shape, size, call.module, prefix))
-    ]
-    uses = Counter(id(call.module) for call in calls)
-    layers = [
-        Layer(
-            call.name if uses[id(call.module)] == 1 else f"{call.name}#{call.call}",
-            call.module,
-            call.call,
-            grid,
-        )
-        for call, grid in _one_a_tensor(spatial)
-    ]
-    return _with_counts(network, inputs, layers, read)
+    layers, found = _layers(network, inputs, read)
+    places = [(layer.place, one.grids) for layer, one in zip(layers, found, strict=True)]
+    grids = _settled(network, inputs, places, read)
+    return [replace(layer, grid=grid) for layer, grid in zip(layers, grids, strict=True) if grid]
 
 
 def automatic(network: nn.Module, inputs: Tensor, *, read: Read) -> Layer:
@@ -97,14 +104,18 @@ def automatic(network: nn.Module, inputs: Tensor, *, read: Read) -> Layer:
     Raises:
         LayerError: the network has no layer with a spatial grid.
     """
-    layers = candidates(network, inputs, read=read)
-    chosen = automatic_of(layers)
-    if chosen is None:
-        raise LayerError(
-            f"no layer of this {type(network).__name__} has a spatial grid of two cells or more at "
-            f"{inputs.shape[-2]}x{inputs.shape[-1]} px: give larger images, or name a layer"
-        )
-    return chosen
+    layers, found = _layers(network, inputs, read)
+    grids = {layer.name: one.grids for layer, one in zip(layers, found, strict=True)}
+    last_first = list(reversed(layers))
+    for layer in sorted(last_first, key=_fitness, reverse=True):
+        (grid,) = _settled(network, inputs, [(layer.place, grids[layer.name])], read)
+        if grid is not None:
+            return replace(layer, grid=grid)
+    size = "x".join(str(side) for side in _size(inputs))
+    raise LayerError(
+        f"no layer of this {type(network).__name__} has a spatial grid of two cells or more at "
+        f"{size} px: give larger images, or name a layer"
+    )
 
 
 def automatic_of(layers: Sequence[Layer]) -> Layer | None:
@@ -112,8 +123,30 @@ def automatic_of(layers: Sequence[Layer]) -> Layer | None:
 
     Where no layer counts (a head of zeros gives no gradient to anything) it is the last one.
     """
-    counting = [layer for layer in layers if layer.counts] or layers
-    return counting[-1] if counting else None
+    return max(reversed(layers), key=_fitness, default=None)
+
+
+def _fitness(layer: Layer) -> tuple[bool, bool]:
+    return layer.counts, not layer.scores
+
+
+def split(spec: LayerSpec | Sequence[LayerSpec]) -> list[LayerSpec]:
+    """The layers that a user named: one, a list of them, or names with ``+`` between them.
+
+    Raises:
+        UsageError: none, or one twice.
+    """
+    if isinstance(spec, nn.Module):
+        return [spec]
+    parts = spec.split(AND) if isinstance(spec, str) else list(spec)
+    found = [part.strip() if isinstance(part, str) else part for part in parts]
+    if not found or "" in found or len(set(map(_identity, found))) < len(found):
+        raise UsageError(f"layer {spec!r}: name one layer or several different ones")
+    return found
+
+
+def _identity(spec: LayerSpec) -> str | int:
+    return spec if isinstance(spec, str) else id(spec)
 
 
 def resolve(network: nn.Module, spec: LayerSpec) -> Place:
@@ -146,17 +179,19 @@ def located(
     Raises:
         LayerError: the activation is not spatial; names layers that would do.
     """
-    size = (int(inputs.shape[-2]), int(inputs.shape[-1]))
-    grid = None
+    grids: tuple[Grid, ...] = ()
     if len(activation) == len(inputs):
-        grid = find_grid(activation.shape, size, place.module, prefix_tokens(network))
+        prefixes = possible_prefixes(network)
+        grids = readings(activation.shape, _size(inputs), place.module, prefixes)
+    (grid,) = _settled(network, inputs, [(place, grids)], read)
     if grid is not None:
         return grid
     layers = candidates(network, inputs[:1], read=read)
     would_do = [layer.name for layer in layers if layer.counts]
+    fault = "whose cells look elsewhere than where they stand" if grids else "which is no grid"
     raise LayerError(
-        f"layer {place.name!r} gives a tensor of shape {tuple(activation.shape)}, which has no "
-        f"spatial grid: use one such as {', '.join(would_do[-3:]) or '(none in this network)'}, or "
+        f"layer {place.name!r} gives a tensor of shape {tuple(activation.shape)}, {fault} in the "
+        f"image: use one such as {', '.join(would_do[-3:]) or '(none in this network)'}, or "
         "layer='auto'; `mitate layers` lists them"
     )
 
@@ -170,53 +205,185 @@ def prefix_tokens(network: nn.Module) -> int | None:
     return None
 
 
+def possible_prefixes(network: nn.Module) -> tuple[int, ...]:
+    """How many tokens may stand before the patches, the likeliest number first.
+
+    Where the network tells the number it is this one, or none in layers before they are added;
+    otherwise any sum of the class, distillation and register tokens among its parameters.
+    """
+    told = prefix_tokens(network)
+    if told is not None:
+        return tuple(dict.fromkeys((told, 0)))
+    sums = {0}
+    for name, parameter in network.named_parameters():
+        if TOKEN.search(name.split(".")[-1]):
+            number = parameter.shape[-2] if parameter.ndim > 1 else 1
+            sums |= {before + number for before in sums if before + number <= MOST_PREFIX_TOKENS}
+    return tuple(sorted(sums))
+
+
+def _size(inputs: Tensor) -> tuple[int, ...]:
+    return tuple(int(side) for side in inputs.shape[2:])
+
+
+def _layers(network: nn.Module, inputs: Tensor, read: Read) -> tuple[list[Layer], list[Found]]:
+    """What a trace shows: layers, each with its likeliest grid, and the grids it can be read as."""
+    calls = trace(network, inputs)
+    uses = Counter(id(call.module) for call in calls)
+    found = _one_a_tensor(_spatial(network, inputs, calls))
+    layers = [
+        Layer(
+            call.name if uses[id(call.module)] == 1 else f"{call.name}#{call.call}",
+            call.module,
+            call.call,
+            one.grids[0],
+        )
+        for one in found
+        for call in [one.call]
+    ]
+    return _with_counts(network, inputs, layers, read), found
+
+
+def _spatial(network: nn.Module, inputs: Tensor, calls: Sequence[Call]) -> Iterator[Found]:
+    prefixes, inside = possible_prefixes(network), _inside_attention(network)
+    pooled = {_tensor_of(call) for call in calls if isinstance(call.module, POOLING)}
+    fewest_cells = 1
+    for call in calls:
+        if len(call.output) != len(inputs) or not call.output.is_floating_point():
+            continue
+        grids = readings(call.output.shape, _size(inputs), call.module, prefixes)
+        if _is_dense(call):
+            fewest_cells = call.output[0, 0].numel()
+        grids = tuple(grid for grid in grids if grid.cells > fewest_cells)
+        kept = call.name and call.name not in inside and not isinstance(call.module, PASSING_ON)
+        if kept and grids and _tensor_of(call) not in pooled:
+            yield Found(call, grids)
+
+
+def _is_dense(call: Call) -> bool:
+    """Whether a layer is a fully connected one written as a convolution, as in timm's VGG.
+
+    Without padding it eats much of its grid, and what is left lies in the middle of the image.
+    """
+    module = call.module
+    if type(module) is not nn.Conv2d or module.stride != (1, 1) or module.padding != (0, 0):
+        return False
+    eaten = module.kernel_size[0] - 1
+    return eaten > EATS_ITS_GRID * (call.output.shape[-2] + eaten)
+
+
 def _inside_attention(network: nn.Module) -> set[str]:
+    """The names of what lies inside the innermost modules that call themselves attention."""
     attention = [
         name
         for name, module in network.named_modules()
-        if name.split(".")[-1].startswith("attn") or "Attention" in type(module).__name__
+        if any(True for _ in module.children())
+        and (ATTENTION.search(name.split(".")[-1]) or ATTENTION.search(type(module).__name__))
     ]
-    roots = tuple(f"{name}." for name in attention if name)
+    roots = tuple(
+        f"{name}."
+        for name in attention
+        if name and not any(other.startswith(f"{name}.") for other in attention)
+    )
     return {name for name, _ in network.named_modules() if name.startswith(roots)}
 
 
-def _tensor_of(call: Call) -> tuple[int, int]:
-    return id(call.output), call.version
+def _tensor_of(call: Call) -> tuple[int, int, int]:
+    """The numbers themselves: a reshaped or permuted view of them is the same tensor."""
+    return call.output.data_ptr(), call.output.numel(), call.version
 
 
-def _one_a_tensor(spatial: list[tuple[Call, Grid]]) -> list[tuple[Call, Grid]]:
-    """Merge calls that give the same tensor into the outermost that is not half the network."""
-    merged: dict[tuple[int, int], tuple[Call, Grid]] = {}
-    for call, grid in spatial:
-        key = _tensor_of(call)
-        if key in merged and _holds_half(call, spatial):
-            continue
-        merged.pop(key, None)
-        merged[key] = (call, grid)
+def _one_a_tensor(spatial: Iterable[Found]) -> list[Found]:
+    """Merge calls that give the same tensor into the outermost that holds not most of the network.
+
+    What passes on a tensor that another layer made, such as a stochastic depth at rest or a block
+    of several branches, is no layer of its own.
+    """
+    every = list(spatial)
+    merged: dict[tuple[int, int, int], Found] = {}
+    for one in every:
+        made = merged.get(_tensor_of(one.call))
+        if made is not None:
+            outer = made.call.name.startswith(f"{one.call.name}.")
+            if not outer or _holds_most(one.call, every):
+                continue
+            del merged[_tensor_of(one.call)]
+        merged[_tensor_of(one.call)] = one
     return list(merged.values())
 
 
-def _holds_half(call: Call, spatial: list[tuple[Call, Grid]]) -> bool:
-    inside = sum(other.name.startswith(f"{call.name}.") for other, _ in spatial)
-    return 2 * inside >= len(spatial)
+def _holds_most(call: Call, spatial: Sequence[Found]) -> bool:
+    inside = sum(other.call.name.startswith(f"{call.name}.") for other in spatial)
+    return inside >= MOST_OF_THE_NETWORK * len(spatial)
 
 
 def _with_counts(
     network: nn.Module, inputs: Tensor, layers: list[Layer], read: Read
 ) -> list[Layer]:
-    """Tell which layers the scores depend on, by the gradient of a random sum of the scores."""
+    """Tell which layers the scores depend on, by the gradient of a random sum of the scores.
+
+    A layer gives the scores themselves where the first class depends on the first channel alone.
+    """
     if not layers:
         return []
     places = [layer.place for layer in layers]
     with torch.inference_mode(False), torch.enable_grad():
         forward = tapped_forward(network, inputs, places, read=read, gradients=True)
-        weights = torch.randn(forward.logits.shape[1], generator=torch.Generator().manual_seed(0))
+        classes = forward.logits.shape[1]
+        alike = [1 < layer.grid.channels == classes for layer in layers]
+        weights = torch.randn(classes, generator=torch.Generator().manual_seed(0))
         score = (forward.logits * weights.to(forward.logits)).sum(1, keepdim=True)
-        slopes = forward.gradients(score)
-    return [
-        replace(layer, counts=bool(layer.grid.spatial(slope).any()))
-        for layer, slope in zip(layers, slopes, strict=True)
+        first = forward.logits[:, : any(alike)]
+        slopes = forward.gradients(torch.cat([score, first], 1))
+    told = []
+    for layer, slope, maybe in zip(layers, slopes, alike, strict=True):
+        spatial = layer.grid.spatial(slope)
+        counts, scores = bool(spatial[:, 0].any()), maybe and not spatial[:, 1:, 1:].any()
+        told.append(replace(layer, counts=counts, scores=counts and scores))
+    return told
+
+
+def _settled(
+    network: nn.Module,
+    inputs: Tensor,
+    places: Sequence[tuple[Place, tuple[Grid, ...]]],
+    read: Read,
+) -> list[Grid | None]:
+    """The grid of each place among its readings, or None where every one is astray.
+
+    Channels first is believed where it is the sole reading: tokens and windows are what networks
+    reorder. What needs a look is looked at once.
+    """
+    new = [
+        (place, grids)
+        for place, grids in places
+        if not _is_sure(grids) and (place.call, grids) not in _seen.get(place.module, {})
     ]
+    while new:
+        some, numbers = [new.pop()], 0
+        while new and numbers < NUMBERS_AT_ONCE:
+            some.append(new.pop())
+            numbers += some[-1][1][0].cells * some[-1][1][0].channels
+        _look(network, inputs, some, read)
+    return [
+        next(iter(grids), None) if _is_sure(grids) else _seen[place.module][place.call, grids]
+        for place, grids in places
+    ]
+
+
+def _is_sure(grids: tuple[Grid, ...]) -> bool:
+    return not grids or (len(grids) == 1 and grids[0].layout == "channels first")
+
+
+def _look(
+    network: nn.Module, inputs: Tensor, places: Sequence[tuple[Place, tuple[Grid, ...]]], read: Read
+) -> None:
+    taps = [place for place, _ in places]
+    images = faded_noise(inputs)
+    given = [tapped_forward(network, image, taps, read=read).activations for image in images]
+    for (place, grids), outputs in zip(places, zip(*given, strict=True), strict=True):
+        fitting = (grid for grid in grids if not is_astray(*map(grid.spatial, outputs)))
+        _seen.setdefault(place.module, {})[place.call, grids] = next(fitting, None)
 
 
 def _name_of(network: nn.Module, wanted: nn.Module) -> str:

@@ -41,14 +41,25 @@ class Scorer:
     advance: Advance = field(default=lambda forwards: None)
 
     def probabilities(
-        self, masks: Float[Tensor, "b m h w"], wanted: Bool[Tensor, "b m"]
+        self,
+        masks: Float[Tensor, "b m h w"],
+        wanted: Bool[Tensor, "b m"],
+        *,
+        noise: Float[Tensor, "b 1 H W"] | None = None,
+        share: float = 1.0,
     ) -> Float[Tensor, "b m k"]:
         """Softmax probability of the explained classes under each wanted mask; 0 where unwanted.
 
         Each mask is upsampled bilinearly to the images, scaled to [0, 1] and multiplied with its
         image.
+
+        Args:
+            masks: on their own small grid.
+            wanted: which of them are scored.
+            noise: added to every mask of an image.
+            share: what the masked image is multiplied with.
         """
-        return self._scores(masks, wanted, lambda logits: logits.softmax(-1))
+        return self._scores(masks, wanted, lambda logits: logits.softmax(-1), noise, share)
 
     def logits(
         self, masks: Float[Tensor, "b m h w"], wanted: Bool[Tensor, "b m"]
@@ -65,14 +76,22 @@ class Scorer:
             return at_least_single(self.read(self.network(masked)))
 
     def _scores(
-        self, masks: Tensor, wanted: Tensor, score: Callable[[Tensor], Tensor]
+        self,
+        masks: Tensor,
+        wanted: Tensor,
+        score: Callable[[Tensor], Tensor],
+        noise: Tensor | None = None,
+        share: float = 1.0,
     ) -> Float[Tensor, "b m k"]:
         owners, numbers = wanted.nonzero(as_tuple=True)
         scores = masks.new_zeros(*wanted.shape, self.classes.shape[1])
         for start in range(0, len(owners), self.batch_size):
             chosen = slice(start, start + self.batch_size)
             owner, number = owners[chosen], numbers[chosen]
-            logits = self.masked_logits(owner, self._upsampled(masks[owner, number]))
+            pixels = share * self._upsampled(masks[owner, number])
+            if noise is not None:
+                pixels = pixels + share * noise[owner]
+            logits = self.masked_logits(owner, pixels)
             scores[owner, number] = score(logits).gather(1, self.classes[owner]).to(scores.dtype)
             self.advance(len(owner))
         return scores

@@ -6,14 +6,16 @@ tapped output becomes the leaf, and autograd begins there.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mitate.errors import LayerError
+from mitate.explain.attention import AttentionTap
 from mitate.models.mode import evaluating
 
 Read = Callable[[Any], Tensor]
@@ -30,38 +32,70 @@ class Place:
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a module in a forward: where, and the tensor that it gave."""
+    """One call of a module in a forward: where, and the tensors that it took and gave."""
 
     name: str
     module: nn.Module
     call: int
     output: Tensor
     version: int
+    input: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class TappedForward:
-    """The logits of a forward and what the tapped layers gave, in the layers' own layout."""
+    """What a forward gave, at its end and on the way.
+
+    Attributes:
+        logits: (b, n).
+        activations: what the tapped layers gave, in the layers' own layout; the input itself first
+            where it was tapped.
+        probabilities: attention probabilities of every block, (b, heads, queries, keys), where they
+            were asked for.
+        calls: which of its module's calls each place is, counted from 0.
+    """
 
     logits: Tensor
     activations: tuple[Tensor, ...]
+    probabilities: tuple[Tensor, ...] = ()
+    calls: tuple[int, ...] = ()
 
     def gradients(self, scores: Tensor) -> tuple[Tensor, ...]:
         """Gradients of ``scores`` (b, k) at every tapped layer, each (b, k, ...) in its layout.
 
         A layer that a score does not depend on gets zeros.
         """
-        classes = scores.shape[1]
-        passes = [
-            self._gradients_of(scores[:, k].sum(), keep=k < classes - 1) for k in range(classes)
-        ]
+        return self._at(scores, self.activations)
+
+    def attention_gradients(self, scores: Tensor) -> tuple[Tensor, ...]:
+        """Gradients of ``scores`` (b, k) at every block's probabilities."""
+        return self._at(scores, self.probabilities)
+
+    def curvature(self, scores: Tensor, index: int) -> Tensor:
+        """The Hessian of each of ``scores`` (b, k) at one layer, times what that layer gave."""
+        activation = self.activations[index]
+        products: list[Tensor] = []
+        for k in range(scores.shape[1]):
+            (slope,) = self._slopes(scores[:, k].sum(), (activation,), again=True)
+            products += self._slopes((slope * activation.detach()).sum(), (activation,))
+        return torch.stack(products, dim=1)
+
+    def _at(self, scores: Tensor, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        passes = [self._slopes(scores[:, k].sum(), tensors) for k in range(scores.shape[1])]
         return tuple(torch.stack(layer, dim=1) for layer in zip(*passes, strict=True))
 
-    def _gradients_of(self, score: Tensor, keep: bool) -> tuple[Tensor, ...]:
-        if not score.requires_grad:
-            return tuple(torch.zeros_like(a) for a in self.activations)
+    def _slopes(
+        self, score: Tensor, tensors: tuple[Tensor, ...], *, again: bool = False
+    ) -> tuple[Tensor, ...]:
+        if not score.requires_grad or not tensors:
+            return tuple(torch.zeros_like(tensor) for tensor in tensors)
         return torch.autograd.grad(
-            score, self.activations, retain_graph=keep, allow_unused=True, materialize_grads=True
+            score,
+            tensors,
+            retain_graph=True,
+            create_graph=again,
+            allow_unused=True,
+            materialize_grads=True,
         )
 
 
@@ -72,8 +106,21 @@ def tapped_forward(
     *,
     read: Read,
     gradients: bool = False,
+    attention: bool = False,
+    pixels: bool = False,
+    curvature: bool = False,
 ) -> TappedForward:
-    """Run one forward and keep what the places gave; ``gradients`` makes them differentiable.
+    """Run one forward and keep what the places gave.
+
+    Args:
+        network: left as it was.
+        inputs: the preprocessed images.
+        places: the layers to tap.
+        read: takes the logits from the network's output.
+        gradients: make what is kept differentiable.
+        attention: keep every block's attention probabilities too.
+        pixels: tap the input as well, before the places.
+        curvature: make it differentiable twice, which fused attention is not.
 
     Raises:
         LayerError: a place was not reached, or gave no tensor.
@@ -92,26 +139,57 @@ def tapped_forward(
         outputs[id(module)].append(kept)
         return _with_first_tensor(output, kept.clone())
 
+    own = _own(inputs)
     modules = {id(place.module): place.module for place in places}.values()
-    with _undisturbed(network), _hooked(modules, keep):
-        logits = read(network(_own(inputs)))
-    return TappedForward(logits, tuple(_kept(place, outputs) for place in places))
+    watch = AttentionTap(gradients=gradients) if attention else None
+    kernel = sdpa_kernel(SDPBackend.MATH) if curvature else nullcontext()
+    with _undisturbed(network), _hooked(modules, keep), watch or nullcontext(), kernel:
+        if pixels:
+            torch.set_grad_enabled(gradients)
+            own = own.requires_grad_(gradients)
+        logits = read(network(own.clone() if pixels else own))
+    kept = tuple(_kept(place, outputs) for place in places)
+    calls = tuple(place.call % len(outputs[id(place.module)]) for place in places)
+    probabilities = tuple(watch.kept) if watch else ()
+    return TappedForward(logits, (own, *kept) if pixels else kept, probabilities, calls)
 
 
-def trace(network: nn.Module, inputs: Tensor) -> list[Call]:
-    """Run one forward without gradients and list every call of every module, in finishing order."""
+def replaced_forward(
+    network: nn.Module, inputs: Tensor, place: Place, activation: Tensor, *, read: Read
+) -> Tensor:
+    """The logits (b, n) of a forward in which a layer gives ``activation`` instead of its own.
+
+    ``place.call`` counts from 0 here.
+    """
+    calls = iter(range(1 << 30))
+
+    def replace(module: nn.Module, _args: Any, output: Any) -> Any:
+        if next(calls) != place.call:
+            return output
+        return _with_first_tensor(output, activation)
+
+    with _undisturbed(network), _hooked([place.module], replace):
+        return read(network(_own(inputs)))
+
+
+def trace(
+    network: nn.Module, inputs: Tensor, kinds: tuple[type[nn.Module], ...] = (nn.Module,)
+) -> list[Call]:
+    """Run one forward without gradients and list the modules' calls, in finishing order."""
     names = {id(module): name for name, module in network.named_modules()}
     calls: list[Call] = []
     counts: dict[int, int] = {}
 
-    def note(module: nn.Module, _args: Any, output: Any) -> None:
+    def note(module: nn.Module, args: Any, output: Any) -> None:
         tensor = _first_tensor(output)
         index = counts.get(id(module), 0)
         counts[id(module)] = index + 1
         if tensor is not None:
-            calls.append(Call(names[id(module)], module, index, tensor, tensor._version))
+            taken = args[0] if args and isinstance(args[0], Tensor) else None
+            calls.append(Call(names[id(module)], module, index, tensor, tensor._version, taken))
 
-    with _undisturbed(network), _hooked(network.modules(), note):
+    watched = [module for module in network.modules() if isinstance(module, kinds)]
+    with _undisturbed(network), _hooked(watched, note):
         network(_own(inputs))
     return calls
 

@@ -3,12 +3,14 @@
 A recipe is one of
     {"kind": "timm", "name": ..., "arguments": {...}}
     {"kind": "torchvision", "name": ..., "arguments": {...}}
+    {"kind": "hf", "name": ..., "config": {...}}                a classifier of transformers
     {"kind": "cut torchvision", "name": ..., "upto": -2}        fastai's body of a torchvision net
     {"kind": "features", "body": recipe}                        fastai's TimmBody
     {"kind": "sequential", "children": {name: recipe}}
     {"kind": "layer", "type": "Linear", "arguments": {...}}     a layer of torch.nn, from a list
 No recipe names code outside that list, and a library's builder gets no arguments but ARGUMENTS
-(timm's checkpoint_path would read a file), so that reading a recipe runs nothing foreign.
+(timm's checkpoint_path would read a file; for transformers see configs), so that reading a recipe
+runs nothing foreign.
 """
 
 import inspect
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 
 from mitate import imports
 from mitate.errors import ClassifierError
+from mitate.models.configs import build_huggingface, describe_huggingface
 
 Recipe = dict[str, Any]
 
@@ -131,6 +134,8 @@ def _build(recipe: Recipe) -> nn.Module:
             return _build_timm(name, arguments)
         case {"kind": "torchvision", "name": str(name), "arguments": dict(arguments)}:
             return _build_torchvision(name, arguments)
+        case {"kind": "hf", "name": str(name), "config": dict(values)}:
+            return build_huggingface(name, values)
         case {"kind": "cut torchvision", "name": str(name), "upto": int(upto)}:
             return nn.Sequential(*list(_build_torchvision(name, {}).children())[:upto])
         case {"kind": "features", "body": dict(body), "pooled": bool(pooled)}:
@@ -157,6 +162,9 @@ def describe(network: nn.Module) -> Recipe:
     name = _timm_name(network)
     if name:
         return {"kind": "timm", "name": name, "arguments": _timm_arguments(network)}
+    configured = describe_huggingface(network)
+    if configured is not None:
+        return configured
     kind = type(network).__name__
     if kind == "TimmBody":
         body, pooled = network.model, not network.needs_pool

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from mitate import imports
 from mitate.errors import ClassifierError, MitateWarning, UsageError
 from mitate.models.architecture import input_channels, number_of_outputs
+from mitate.models.configs import config_of, labels
 from mitate.models.mode import evaluating
 from mitate.models.preprocessing import Preprocessing, Resize
+from mitate.models.processors import assumed_preprocessing
 
 Output = Callable[[Any], Tensor]
 CROP_MODES: dict[Any, Resize] = {"squash": "squash", "border": "pad"}
@@ -53,14 +55,16 @@ class Classifier:
 
         Args:
             reference: a folder saved by mitate, ``timm:NAME``, ``timm:NAME@WEIGHTS``,
-                ``torchvision:NAME`` or ``torchvision:NAME@WEIGHTS``.
-            class_names: names of the classes. Where weights of a library's architecture have
-                another number of them, the head is made anew (untrained) and a warning says so; a
-                folder's classes can be renamed, not changed in number.
+                ``torchvision:NAME``, ``torchvision:NAME@WEIGHTS``, ``hf:ORG/NAME`` or
+                ``hf:FOLDER`` with what ``save_pretrained`` of transformers wrote.
+            class_names: names of the classes. Where weights of a library or of Hugging Face have
+                another number of them, the head is made anew (untrained) and a warning says so;
+                the classes of a folder of mitate's can be renamed, not changed in number.
 
         Raises:
             ClassifierError: no classifier there; WeightsError: weights of another architecture;
-            UnsafePickleError: weights that would run code.
+            UnsafePickleError: weights that would run code; MissingExtraError: transformers is not
+            installed.
         """
         from mitate.models.references import load
 
@@ -79,15 +83,17 @@ class Classifier:
 
         Args:
             network: any module that gives logits.
-            classes: class names, or their number; None takes the number from the last linear layer.
+            classes: class names, or their number; None takes the names from a Hugging Face
+                network's configuration, and otherwise the number from the last linear layer.
             preprocessing: None takes it from a timm network's configuration, and otherwise assumes
-                ImageNet's at 224 px (with a warning when photos, not tensors, are given).
+                ImageNet's at 224 px, or at the size that a Hugging Face network's configuration
+                tells (with a warning when photos, not tensors, are given).
             output: takes the logits from an output that is no tensor, tuple or ``.logits``.
         """
         names = _class_names(network, classes)
         known = preprocessing or timm_preprocessing(network)
         provenance = {} if known else {"assumed_preprocessing": True}
-        return cls(network, names, known or Preprocessing(), provenance, output)
+        return cls(network, names, known or _assumed(network), provenance, output)
 
     @classmethod
     def from_learner(cls, learner: Any) -> "Classifier":
@@ -132,9 +138,11 @@ class Classifier:
     def inputs(self, photos: Sequence[Image.Image]) -> Float[Tensor, "b channels H W"]:
         """Preprocess RGB photos into one batch on the network's device."""
         if self.provenance.get("assumed_preprocessing"):
+            height, width = self.preprocessing.size
             warnings.warn(
-                "this network does not tell its preprocessing: ImageNet's mean and std at 224 px "
-                "are assumed; pass preprocessing=mitate.Preprocessing(...) to from_module",
+                "this network does not tell its preprocessing: ImageNet's mean and std at "
+                f"{height}x{width} px are assumed; pass preprocessing=mitate.Preprocessing(...) to "
+                "from_module",
                 MitateWarning,
                 stacklevel=2,
             )
@@ -184,10 +192,22 @@ def _class_names(network: nn.Module, classes: Sequence[str] | int | None) -> tup
         raise UsageError("classes must be a list of names or their number, not one string")
     if classes is not None and not isinstance(classes, int):
         return tuple(str(name) for name in classes)
+    if classes is None and (named := _labels(network)):
+        return named
     number = _number_of_classes(network) if classes is None else classes
     if number < 1:
         raise UsageError(f"classes is {number}: a classifier has 1 or more")
     return tuple(f"class {index}" for index in range(number))
+
+
+def _assumed(network: nn.Module) -> Preprocessing:
+    config = config_of(network)
+    return Preprocessing() if config is None else assumed_preprocessing(config)
+
+
+def _labels(network: nn.Module) -> tuple[str, ...]:
+    """The class names in a Hugging Face network's configuration; none for other networks."""
+    return labels(getattr(config_of(network), "id2label", None))
 
 
 def _number_of_classes(network: nn.Module) -> int:

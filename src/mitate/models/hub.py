@@ -3,12 +3,14 @@
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import torch
+
+from mitate.errors import ClassifierError
 
 PATIENCE = 3.0
 
@@ -30,6 +32,31 @@ def impatient_hub() -> Iterator[None]:
     finally:
         logger.setLevel(level)
         constants.HF_HUB_OFFLINE = offline
+
+
+def fetch_repository(name: str, files: Sequence[str]) -> Path:
+    """Bring files of a Hugging Face repository into the hub's cache, and give the folder there.
+
+    Raises:
+        ClassifierError: they are neither in the cache nor to be had; names the two ways out.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        with impatient_hub():
+            return Path(snapshot_download(name, allow_patterns=list(files)))
+    except RepositoryNotFoundError as exc:
+        raise ClassifierError(
+            f"the hub has no repository {name} that you may read: check the name, or log in with "
+            "`hf auth login`"
+        ) from exc
+    except Exception as exc:  # the hub's client raises whatever its HTTP library raises
+        raise ClassifierError(
+            f"the files of hf:{name} cannot be fetched here ({type(exc).__name__}). Two ways out: "
+            "download the repository elsewhere and name the folder, hf:FOLDER; or run once where "
+            "the hub can be reached, so that they lie in its cache"
+        ) from exc
 
 
 def check_download(url: str) -> None:

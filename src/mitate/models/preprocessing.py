@@ -15,6 +15,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 Resize = Literal["squash", "crop", "pad"]
 Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos"]
+ChannelOrder = Literal["RGB", "BGR"]
 RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -36,6 +37,8 @@ class Preprocessing:
         interpolation: ``bilinear``, ``bicubic`` or ``lanczos``, antialiased, or ``nearest``.
         mean: subtracted from each channel, of values in [0, 1]; one value means a grey input.
         std: divides each channel.
+        channel_order: ``BGR`` where the network reads blue first; ``mean`` and ``std`` stay in the
+            order red, green, blue.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -44,6 +47,7 @@ class Preprocessing:
     interpolation: Interpolation = "bilinear"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    channel_order: ChannelOrder = "RGB"
 
     def __post_init__(self) -> None:
         problem = self._problem()
@@ -61,6 +65,8 @@ class Preprocessing:
             return f"crop_fraction {self.crop_fraction} must be above 0 and at most 1"
         if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
             return "mean and std must have one value a channel, for 1 or 3 channels"
+        if self.channel_order not in (("RGB", "BGR") if len(self.mean) == 3 else ("RGB",)):
+            return f"channel_order {self.channel_order!r} must be RGB, or BGR for 3 channels"
         return None if min(self.std) > 0 else "std must be positive"
 
     def __call__(self, photo: Image.Image) -> Float[Tensor, "channels H W"]:
@@ -79,12 +85,13 @@ class Preprocessing:
         """Turn uint8 pixels (H, W, channels) into the input."""
         channels = torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
         mean, std = self._stats(channels)
-        return (channels - mean) / std
+        return self._reordered((channels - mean) / std)
 
     def denormalize(self, inputs: Float[Tensor, "*b channels H W"]) -> np.ndarray:
         """Turn inputs back into uint8 pictures (..., H, W, 3)."""
         mean, std = self._stats(inputs)
-        shown = (inputs.detach().float() * std + mean).nan_to_num(0).clamp(0, 1)
+        levels = self._reordered(inputs.detach().float()) * std + mean
+        shown = levels.nan_to_num(0).clamp(0, 1)
         pixels = (shown * 255).round().byte().movedim(-3, -1).cpu().numpy()
         return np.repeat(pixels, 3, axis=-1) if len(self.mean) == 1 else pixels
 
@@ -138,6 +145,9 @@ class Preprocessing:
     def _padding(self, mode: str) -> Any:
         levels = tuple(round(255 * level) for level in self.mean)
         return levels if mode == "RGB" and len(levels) == 3 else 0
+
+    def _reordered(self, channels: Tensor) -> Tensor:
+        return channels.flip(-3) if self.channel_order == "BGR" else channels
 
     def _stats(self, like: Tensor) -> tuple[Tensor, Tensor]:
         mean, std = (

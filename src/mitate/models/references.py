@@ -1,4 +1,4 @@
-"""References to classifiers: a folder, timm:NAME[@WEIGHTS], torchvision:NAME[@WEIGHTS]."""
+"""References to classifiers: a folder, timm:NAME[@WEIGHTS], torchvision:NAME[@WEIGHTS], hf:NAME."""
 
 import sys
 import warnings
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mitate import imports
 from mitate.errors import ClassifierError, MitateWarning, WeightsError
-from mitate.models import saved
+from mitate.models import huggingface, saved
 from mitate.models.architecture import build
 from mitate.models.classifier import Classifier, timm_preprocessing
 from mitate.models.hub import check_download, impatient_hub
@@ -31,6 +31,8 @@ def load(reference: str, class_names: Sequence[str] | None = None) -> Classifier
         return from_library(
             source, name, Path(weights).expanduser() if weights else None, class_names
         )
+    if colon and source == "hf":
+        return huggingface.load(rest, class_names)
     folder = Path(reference).expanduser()
     if folder.suffix in (".pkl", ".pickle"):
         raise ClassifierError(
@@ -40,13 +42,15 @@ def load(reference: str, class_names: Sequence[str] | None = None) -> Classifier
     if not folder.exists():
         raise ClassifierError(
             f"no classifier at {reference!r}: give a folder that `mitate train` wrote, timm:NAME, "
-            "timm:NAME@WEIGHTS or torchvision:NAME@WEIGHTS"
+            "timm:NAME@WEIGHTS, torchvision:NAME@WEIGHTS or hf:ORG/NAME"
         )
     if folder.is_file():
         raise ClassifierError(
             f"{reference} is a file: to use weights, name their architecture as well, "
             f"timm:NAME@{reference}"
         )
+    if huggingface.is_folder(folder) and not (folder / saved.DESCRIPTION).exists():
+        raise ClassifierError(f"{reference} is a folder of Hugging Face: name it hf:{reference}")
     return _renamed(saved.load(folder), class_names)
 
 

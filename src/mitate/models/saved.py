@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mitate.errors import ClassifierError, WeightsError
 from mitate.files import unfinished, write_text
 from mitate.models.architecture import build, describe
-from mitate.models.preprocessing import Interpolation, Preprocessing, Resize
+from mitate.models.preprocessing import ChannelOrder, Interpolation, Preprocessing, Resize
 from mitate.models.weights import load_into, read_weights, sha256
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "classifier.json"
 WEIGHTS = "weights.safetensors"
+# Where weights lie until the description of them is written: a save that is cut short leaves the
+# old classifier, or the new one with its weights here, and never neither.
+UPCOMING = "weights.next.safetensors"
 VERSION = 1
 
 
@@ -35,6 +38,7 @@ class PreprocessingFile(BaseModel):
     interpolation: Interpolation
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    channel_order: ChannelOrder = "RGB"
 
 
 class ClassifierFile(BaseModel):
@@ -53,7 +57,9 @@ class ClassifierFile(BaseModel):
 
 
 def save(classifier: "Classifier", folder: Path) -> Path:
-    """Write the folder, description last, after a check that the recipe gives the same logits.
+    """Write the folder after a check that the recipe gives the same logits.
+
+    A classifier that is there already can be read until the new one can, also after a crash.
 
     Raises:
         ClassifierError: a network that cannot be built again, or an ``output=`` function, which is
@@ -69,16 +75,22 @@ def save(classifier: "Classifier", folder: Path) -> Path:
     if folder.exists() and not folder.is_dir():
         raise ClassifierError(f"{folder} is a file: name a folder to save the classifier in")
     folder.mkdir(parents=True, exist_ok=True)
-    _write_weights(classifier.network, folder / WEIGHTS)
+    upcoming = folder / UPCOMING
+    _write_weights(classifier.network, upcoming)
     description = ClassifierFile(
         architecture=recipe,
         class_names=classifier.class_names,
         preprocessing=PreprocessingFile(**vars(classifier.preprocessing)),
         provenance=dict(classifier.provenance),
         libraries=libraries(),
-        weights_sha256=sha256(folder / WEIGHTS),
+        weights_sha256=sha256(upcoming),
     )
-    write_text(folder / DESCRIPTION, description.model_dump_json(indent=2) + "\n")
+    try:
+        write_text(folder / DESCRIPTION, description.model_dump_json(indent=2) + "\n")
+    except OSError:  # a full disk, say
+        upcoming.unlink()
+        raise
+    upcoming.replace(folder / WEIGHTS)
     return folder
 
 
@@ -91,14 +103,7 @@ def load(folder: Path) -> "Classifier":
     from mitate.models.classifier import Classifier
 
     description = _read_description(folder)
-    weights = folder / WEIGHTS
-    if not weights.is_file():
-        raise WeightsError(f"{folder} has no {WEIGHTS}: copy the whole classifier folder")
-    if sha256(weights) != description.weights_sha256:
-        raise WeightsError(
-            f"{weights} is not the file that {DESCRIPTION} was written for (its SHA-256 differs): "
-            "copy the classifier folder again"
-        )
+    weights = _described(folder, description.weights_sha256)
     stored = read_weights(weights)
     network = build(description.architecture).eval().to(_dtype(stored))
     load_into(network, stored, str(weights))
@@ -117,7 +122,8 @@ def libraries() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
     found = {"python": platform.python_version()}
-    for name in ("mitate", "torch", "torchvision", "timm", "fastai", "numpy", "pillow"):
+    names = ("mitate", "torch", "torchvision", "timm", "transformers", "fastai", "numpy", "pillow")
+    for name in names:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -143,6 +149,20 @@ def _read_description(folder: Path) -> ClassifierFile:
     except ValueError as exc:  # not UTF-8, not JSON, or not these fields
         why = " ".join(str(exc).splitlines()[:3])
         raise ClassifierError(f"{path} is not a description of a classifier: {why}") from exc
+
+
+def _described(folder: Path, digest: str) -> Path:
+    """The weights that the description is of."""
+    there = [path for name in (WEIGHTS, UPCOMING) if (path := folder / name).is_file()]
+    if not there:
+        raise WeightsError(f"{folder} has no {WEIGHTS}: copy the whole classifier folder")
+    found = next((path for path in there if sha256(path) == digest), None)
+    if found is None:
+        raise WeightsError(
+            f"{folder / WEIGHTS} is not the file that {DESCRIPTION} was written for (its SHA-256 "
+            "differs): copy the classifier folder again"
+        )
+    return found
 
 
 def _dtype(weights: Mapping[str, Tensor]) -> torch.dtype:

@@ -5,6 +5,7 @@ from itertools import groupby
 
 from PIL import Image
 
+from mitate.drawing.colour import OPACITY
 from mitate.training.scores import ClassScores
 
 
@@ -56,7 +57,10 @@ class Case:
 
 @dataclass(frozen=True)
 class EnergyRow:
-    """Share of a method's maps that lies on the masks, in [0, 1], with its 95 % interval."""
+    """Share of a method's maps that lies on the masks, in [0, 1], with its 95 % interval.
+
+    ``left_out`` counts the photos whose map has no energy: they are in no share.
+    """
 
     method: str
     layer: str
@@ -65,6 +69,7 @@ class EnergyRow:
     high: float
     control: bool
     verdict: str = ""
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,7 @@ class Report:
         curve: (epoch, training loss, validation loss, accuracy) an epoch.
         notices: What should be known about the data, a sentence each.
         region: What the masks of `energy` mark.
+        opacity: Of the maps over the photos, in [0, 1], until the reader moves the slider.
     """
 
     title: str
@@ -100,3 +106,4 @@ class Report:
     curve: tuple[tuple[int, float, float, float], ...] = ()
     notices: tuple[str, ...] = ()
     region: str = "the marked region"
+    opacity: float = OPACITY

@@ -6,10 +6,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from mitate.audit.comparison import CONTROLS, Comparison, mask_batch
 from mitate.data.masks import MaskIndex
 from mitate.data.records import Record
-from mitate.drawing.sheet import save_sheet
+from mitate.drawing.colour import COLORMAP, OPACITY, overlay
+from mitate.drawing.sheet import Sheet, save_sheet
 from mitate.errors import ImageError
 from mitate.explain.explainer import Explainer
 from mitate.explain.explanation import Explanation, joined
@@ -20,6 +24,7 @@ from mitate.explain.targets import checked_top_k
 from mitate.files import write_csv, write_text
 from mitate.models.classifier import Classifier
 from mitate.progress import progress
+from mitate.view.earlier import clear, maps_name, sheet_name, told
 from mitate.view.photos import Shot, open_shot, shown_names, with_known_labels
 
 ROWS = 8
@@ -36,6 +41,17 @@ class Style:
     colormap: str | None = None
     opacity: float | None = None
     resize: str = "bicubic"
+
+    def checked(self) -> "Style":
+        """This style, if anything can be drawn in it.
+
+        Raises:
+            UsageError: an unknown colormap, or an opacity outside [0, 1].
+        """
+        strength = OPACITY if self.opacity is None else self.opacity
+        blank = Image.new("RGB", (1, 1))
+        overlay(blank, np.zeros((1, 1)), colormap=self.colormap or COLORMAP, opacity=strength)
+        return self
 
 
 @dataclass
@@ -73,7 +89,8 @@ def explain_photos(
     """Explain photos by several methods, side by side; a bad photo is told and left out.
 
     Writes ``sheet-001.png`` … (a row an image), ``maps/METHOD-001.npz``, ``predictions.csv``,
-    ``predictions.json`` and, with masks, ``energy.csv``.
+    ``predictions.json`` and, with masks, ``energy.csv``. Results of an earlier run in the same
+    folder go before the first of these is written, so that what lies there is of one run.
 
     Args:
         classifier: what is explained.
@@ -94,22 +111,32 @@ def explain_photos(
         UsageError: an unknown method, layer, option or colormap, or more classes than there are.
     """
     checked_top_k(top_k, len(classifier.class_names))
+    style = (style or Style()).checked()
     settings = {"layer": layer, "batch_size": batch_size, "seed": seed, "show_progress": False}
     explainers = explainers_of(classifier, methods, options or {}, **settings)
     controls = controls_beside(explainers, **settings)
     records = with_known_labels(records, classifier.class_names)
     (folder / "maps").mkdir(parents=True, exist_ok=True)
     explained = Explained()
+    photos = [record.path for record in records]
+    removed: list[str] = []
     with progress("explaining", len(records), shown=shown) as advance:
         opened = _opened(classifier, records, masks, mask_value, explained.failures, advance)
         for number, shots in enumerate(_batches(opened), 1):
             done = [_explain(explainer, shots, top_k) for explainer in explainers]
-            _keep(done, number, folder, style or Style(), explained)
+            figure = draw(done, colormap=style.colormap, opacity=style.opacity, mode=style.resize)
+            if number == 1:
+                removed = clear(folder, photos)
+            _keep(done, figure, number, folder, explained)
             _measure(done, controls, shots, explained.comparison)
             advance(len(shots))
     if masks is not None and explained.predictions and not len(explained.comparison):
         explained.notices.append(UNMARKED)
+    if not explained.figures:
+        removed = clear(folder, photos)
     _write_tables(folder, explained)
+    gone = [name for name in removed if not (folder / name).exists()]
+    explained.notices += told(gone, folder)
     return explained
 
 
@@ -182,12 +209,11 @@ def _explain(explainer: Explainer, shots: Sequence[Shot], top_k: int | None) -> 
 
 
 def _keep(
-    done: Sequence[Explanation], number: int, folder: Path, style: Style, explained: Explained
+    done: Sequence[Explanation], figure: Sheet, number: int, folder: Path, explained: Explained
 ) -> None:
-    figure = draw(done, colormap=style.colormap, opacity=style.opacity, mode=style.resize)
-    explained.figures.append(save_sheet(figure, folder / f"sheet-{number:03}.png"))
+    explained.figures.append(save_sheet(figure, folder / sheet_name(number)))
     for explanation in done:
-        explanation.save(folder / "maps" / f"{explanation.method}-{number:03}.npz")
+        explanation.save(folder / maps_name(explanation.method, number))
         explained.flags += [
             f"{explanation.names[flag.image]}: the {explanation.method} map for "
             f"{explanation.name_of(flag.image, flag.target)} is {flag.kind} ({flag.reason})"

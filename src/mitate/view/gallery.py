@@ -12,7 +12,7 @@ from PIL import Image
 from mitate.audit.comparison import Comparison, mask_batch
 from mitate.data.masks import MaskIndex
 from mitate.data.records import Record
-from mitate.drawing.colour import heat
+from mitate.drawing.colour import OPACITY, heat
 from mitate.errors import ImageError, UsageError
 from mitate.explain.explainer import Explainer
 from mitate.explain.explanation import Explanation, default_colormap
@@ -20,7 +20,7 @@ from mitate.models.classifier import Classifier
 from mitate.progress import Advance, progress
 from mitate.training.scores import Scores, score
 from mitate.view.contents import Case, EnergyRow, MapPicture, Report
-from mitate.view.explaining import UNMARKED, controls_beside, explainers_of
+from mitate.view.explaining import UNMARKED, Style, controls_beside, explainers_of
 from mitate.view.photos import Shot, open_shot, shown_names, with_known_labels
 
 BATCH = 16
@@ -48,11 +48,13 @@ def build_report(
     *,
     methods: Sequence[str] = ("gradcam",),
     layer: str = "auto",
+    options: Mapping[str, Any] | None = None,
     right: int = 3,
     wrong: int = 6,
     masks: MaskIndex | None = None,
     mask_value: int | None = None,
     region: str = "the marked region",
+    style: Style | None = None,
     title: str = "",
     notices: Sequence[str] = (),
     shown: bool = True,
@@ -64,29 +66,34 @@ def build_report(
         records: the photos; a label that is no class of the classifier counts as unknown.
         methods: the maps in the gallery.
         layer: where they are made.
+        options: each goes to the methods that have it.
         right: right predictions a class in the gallery, from the most to the least certain.
         wrong: wrong predictions a class, the most certain first.
         masks: true regions; with them the share of each map's energy on them is measured.
         mask_value: the value of index masks that marks the region.
         region: what the masks mark, in words.
+        style: how maps are drawn.
         title: of the report.
         notices: what should be known about the data.
         shown: show progress.
 
     Raises:
-        ImageError: none of the photos can be read; UsageError: a method, layer or number that
-        cannot be used.
+        ImageError: none of the photos can be read; UsageError: a method, layer, option, colormap
+        or number that cannot be used.
     """
     if min(right, wrong) < 0:
         raise UsageError(f"right {right} and wrong {wrong}: use 0 or more photos a class")
-    explainers = explainers_of(classifier, methods, {}, layer=layer)
+    style = (style or Style()).checked()
+    explainers = explainers_of(classifier, methods, options or {}, layer=layer)
     names = classifier.class_names
     predicted, failures = _predict(classifier, with_known_labels(records, names), shown)
     if not predicted:
         raise ImageError(f"none of the {len(records)} photos can be read: {failures[0]}")
     chosen = _chosen(predicted, names, right, wrong)
     with progress("explaining the gallery", len(chosen), shown=shown) as advance:
-        cases = tuple(case for part in _parts(chosen) for case in _cases(explainers, part, advance))
+        cases = tuple(
+            case for part in _parts(chosen) for case in _cases(explainers, part, style, advance)
+        )
     energy: tuple[EnergyRow, ...] = ()
     if masks is not None:
         everyone = [*explainers, *controls_beside(explainers, layer=layer)]
@@ -105,6 +112,7 @@ def build_report(
         curve=_curve(classifier),
         notices=(*notices, *failures),
         region=region,
+        opacity=OPACITY if style.opacity is None else style.opacity,
         **_scored(_scores(predicted, names)),
     )
     return report, failures
@@ -135,9 +143,7 @@ def measure(
 
 def report_path(path: Path) -> Path:
     """Where a report goes: the page that is named, or report.html in the folder that is."""
-    page = path if path.suffix.lower() in PAGES and not path.is_dir() else path / "report.html"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    return page
+    return path if path.suffix.lower() in PAGES and not path.is_dir() else path / "report.html"
 
 
 def _named(records: Sequence[Record]) -> list[tuple[Record, str]]:
@@ -211,7 +217,7 @@ def _chosen(
 
 
 def _cases(
-    explainers: Sequence[Explainer], part: Sequence[Predicted], advance: Advance
+    explainers: Sequence[Explainer], part: Sequence[Predicted], style: Style, advance: Advance
 ) -> Iterator[Case]:
     """Cases with maps of the predicted class and, where that is wrong, of the true one."""
     classifier = explainers[0].classifier
@@ -223,7 +229,7 @@ def _cases(
         photos, targets = [shot.photo for shot in shots], [_targets(p, names) for p in kept]
         done = [explainer(photos, targets=targets) for explainer in explainers]
         for index, photo in enumerate(kept):
-            yield _case(photo, [explanation[index] for explanation in done], names)
+            yield _case(photo, [explanation[index] for explanation in done], names, style)
     advance(len(part))
 
 
@@ -235,7 +241,9 @@ def _targets(predicted: Predicted, names: Sequence[str]) -> list[int]:
     return [predicted.best, true if true != predicted.best else int(order[:2][-1])]
 
 
-def _case(predicted: Predicted, explanations: Sequence[Explanation], names: Sequence[str]) -> Case:
+def _case(
+    predicted: Predicted, explanations: Sequence[Explanation], names: Sequence[str], style: Style
+) -> Case:
     picture = explanations[0].shown()[0]
     right = predicted.record.label in (None, names[predicted.best])
     return Case(
@@ -245,25 +253,28 @@ def _case(predicted: Predicted, explanations: Sequence[Explanation], names: Sequ
         predicted=names[predicted.best],
         probability=float(predicted.probabilities.max()),
         maps=tuple(
-            _map_picture(explanation, target, picture)
+            _map_picture(explanation, target, picture, style)
             for explanation in explanations
             for target in range(1 if right else explanation.classes.shape[1])
         ),
     )
 
 
-def _map_picture(explanation: Explanation, target: int, picture: Image.Image) -> MapPicture:
+def _map_picture(
+    explanation: Explanation, target: int, picture: Image.Image, style: Style
+) -> MapPicture:
     shrink = HEAT_PIXELS / max(picture.size)
     width, height = (max(1, round(side * shrink)) for side in picture.size)
     flag = explanation.flag_of(0, target)
     signed = explanation.signed
-    values = explanation.heat(0, target, (width, height))
+    values = explanation.heat(0, target, (width, height), style.resize)
+    colormap = default_colormap(style.colormap, signed)
     return MapPicture(
         method=explanation.method,
         layer=explanation.layer,
         class_name=explanation.name_of(0, target),
         probability=float(explanation.probabilities[0, target]),
-        heat=Image.fromarray(heat(values, default_colormap(None, signed), signed=signed)),
+        heat=Image.fromarray(heat(values, colormap, signed=signed)),
         flag=f"{flag.kind}: {flag.reason}" if flag else "",
     )
 
@@ -271,8 +282,16 @@ def _map_picture(explanation: Explanation, target: int, picture: Image.Image) ->
 def _energy_rows(comparison: Comparison) -> Iterator[EnergyRow]:
     for place in comparison.places():
         energy = place.energy
-        shares = (energy.mean, energy.low, energy.high)
-        yield EnergyRow(place.method, place.layer, *shares, place.control, place.verdict)
+        yield EnergyRow(
+            method=place.method,
+            layer=place.layer,
+            share=energy.mean,
+            low=energy.low,
+            high=energy.high,
+            control=place.control,
+            verdict=place.verdict,
+            left_out=energy.missing,
+        )
 
 
 def _architecture(classifier: Classifier) -> str:

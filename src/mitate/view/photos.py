@@ -171,9 +171,9 @@ def one_a_class(records: Sequence[Record]) -> list[Record]:
 
 
 def _records(source: Path, class_names: Sequence[str], split: str | None) -> Sequence[Record]:
-    if _is_table(source) or (split and source.is_dir()):
+    if _is_table(source) or (split and os.path.isdir(source)):
         return read_dataset(source).records
-    found = find_images(source) if source.is_dir() else (source,)
+    found = find_images(source) if os.path.isdir(source) else (source,)
     return [_record(path, class_names) for path in found]
 
 
@@ -183,7 +183,7 @@ def _record(path: Path, class_names: Sequence[str]) -> Record:
 
 
 def _is_table(source: Path) -> bool:
-    if source.is_dir():
+    if os.path.isdir(source):  # which a path without rights, or too long for one, is not
         return table_in(source) is not None
     return source.suffix.lower() in TABLE_SUFFIXES
 

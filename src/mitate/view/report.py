@@ -12,7 +12,6 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from mitate.drawing.colour import OPACITY
 from mitate.files import write_text
 from mitate.training.scores import ClassScores
 from mitate.view import curve, findings, formats
@@ -55,7 +54,7 @@ def render_report(report: Report) -> str:
             verdict=lambda row: findings.verdict(row, report),
             reach=findings.reach(report),
             floor=best.share if (best := findings.best_control(report)) else 0.0,
-            opacity=OPACITY,
+            opacity=report.opacity,
             script=Markup(script),
             script_hash=b64encode(sha256(script.encode()).digest()).decode(),
             style=Markup((HERE / "report.css").read_text(encoding="utf-8")),
@@ -64,8 +63,10 @@ def render_report(report: Report) -> str:
 
 
 def write_report(report: Report, path: str | os.PathLike[str]) -> Path:
-    """Write the report; the file appears whole or not at all."""
-    return write_text(Path(path), render_report(report))
+    """Write the report, and its folder; the file appears whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_text(path, render_report(report))
 
 
 def _groups(report: Report) -> Iterator[Group]:

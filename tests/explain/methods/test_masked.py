@@ -3,12 +3,54 @@ import torch
 
 from mitate.explain.explainer import Explainer
 from mitate.models.classifier import Classifier
-from oracles import maps, networks
+from mitate.tensors import generators
+from oracles import maps, masked, networks
 
 
-def explainer(network: networks.Halves, **options) -> Explainer:
+def explainer(network: networks.Halves, method: str = "scorecam", **options) -> Explainer:
     classifier = Classifier.from_module(network, classes=networks.CLASSES)
-    return Explainer(classifier, "scorecam", network.layer, **options)
+    return Explainer(classifier, method, network.layer, **options)
+
+
+@pytest.mark.parametrize("name", networks.MAKERS)
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("ablationcam", {}), ("reciprocam", {}), ("reciprocam", {"gaussian": True}), ("iscam", {})],
+)
+def test_is_the_oracles(method: str, options: dict, name: str) -> None:
+    network, images = networks.make(name), networks.make_images(2)
+    made = explainer(network, method, batch_size=3, **options)(images, targets=[[0, 3]] * 2).maps
+    for i, image in enumerate(images):
+        for j, target in enumerate((0, 3)):
+            expected = getattr(masked, method)(network, image, target, **options)
+            torch.testing.assert_close(
+                made[i, j], torch.tensor(expected, dtype=torch.float64), atol=1e-10, rtol=1e-8
+            )
+    assert made.any()
+
+
+def test_sscam_is_the_oracles() -> None:
+    network, images = networks.make("with relu"), networks.make_images(2)
+    made = explainer(network, "sscam", spread=0.3, seed=4)(images, targets=[[0, 3]] * 2).maps
+    for i, (image, generator) in enumerate(zip(images, generators(4, list(images)), strict=True)):
+        noise = 0.3 * torch.stack(
+            [
+                torch.randn(1, *networks.SIZE, generator=generator, dtype=torch.float64)
+                for _ in range(8)
+            ]
+        )
+        for j, target in enumerate((0, 3)):
+            expected = masked.sscam(network, image, target, noise=noise[:, None])
+            torch.testing.assert_close(made[i, j], torch.tensor(expected, dtype=torch.float64))
+
+
+def test_ablationcams_closed_form() -> None:
+    network, images = networks.make("pooled"), networks.make_images(2)
+    made = explainer(network, "ablationcam")(images, targets=[[1, 4]] * 2).maps
+    for i, image in enumerate(images):
+        for j, target in enumerate((1, 4)):
+            expected = masked.ablationcam_pooled(network, image, target)
+            torch.testing.assert_close(made[i, j], torch.tensor(expected, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("channel_softmax", [False, True])

@@ -8,12 +8,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mitate.errors import UsageError
-from mitate.explain.methods.table import Cost, Needs, method
+from mitate.explain.methods.table import Cost, method
 
 
 @method(
     "random",
-    needs=Needs.IMAGES,
     family="control",
     cost=Cost(1),
     cite="control: Adebayo et al. 2018, arXiv:1810.03292",
@@ -34,7 +33,6 @@ def random(
 
 @method(
     "centre",
-    needs=Needs.IMAGES,
     family="control",
     cost=Cost(1),
     cite="control: Judd et al. 2009 (centre prior), doi:10.1109/ICCV.2009.5459462",
@@ -61,7 +59,6 @@ def centre(
 
 @method(
     "edges",
-    needs=Needs.IMAGES,
     family="control",
     cost=Cost(1),
     cite="control: Adebayo et al. 2018, arXiv:1810.03292 (edge detector)",

@@ -1,23 +1,27 @@
 """Methods that mask the input and read the class score of each masked forward."""
 
-from jaxtyping import Float
-from torch import Tensor, einsum, where
+from collections.abc import Sequence
 
-from mitate.explain.methods.table import Cost, Needs, method
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, where
+
+from mitate.explain.methods.table import Cost, method, weighting
 from mitate.explain.scorer import Scorer
+from mitate.explain.suffix import Suffix
 from mitate.tensors import varies
 
 
-@method(
+@weighting(
     "scorecam",
-    needs=Needs.SCORES,
     family="masked forwards",
     cost=Cost(1, per_channel=1),
     cite="Wang et al. 2020, doi:10.1109/CVPRW50498.2020.00020",
 )
 def scorecam(
     activations: Float[Tensor, "b c h w"], scorer: Scorer, *, channel_softmax: bool = False
-) -> Float[Tensor, "b k h w"]:
+) -> Float[Tensor, "b k c"]:
     """Channels weighted by the class's probability when each alone masks the input.
 
     Each channel is upsampled to the input, scaled to [0, 1] and multiplied with the image; its
@@ -27,14 +31,121 @@ def scorecam(
     Args:
         activations: what the layer gave.
         scorer: runs the masked forwards.
-        channel_softmax: weight instead by a softmax over channels of the class's logits, which
-            grad-cam and torchcam call Score-CAM.
+        channel_softmax: weight instead by a softmax over channels of the class's logits, as in
+            the paper's algorithm 1, grad-cam and torchcam.
     """
     live = varies(activations)
     if channel_softmax:
         dead = ~live[..., None]
         logits = scorer.logits(activations, live).masked_fill(dead, float("-inf"))
-        weights = where(dead, 0, logits.softmax(1))
-    else:
-        weights = scorer.probabilities(activations, live)
-    return einsum("bck,bchw->bkhw", weights, activations).relu()
+        return where(dead, 0, logits.softmax(1)).mT
+    return scorer.probabilities(activations, live).mT
+
+
+@weighting(
+    "ablationcam",
+    family="masked forwards",
+    cost=Cost(1, per_channel=1, partial=True),
+    cite="Desai and Ramaswamy 2020, doi:10.1109/WACV45572.2020.9093360",
+)
+def ablationcam(activations: Float[Tensor, "b c h w"], suffix: Suffix) -> Float[Tensor, "b k c"]:
+    """Channels weighted by the share of the class's logit that is lost without them (eq. 3).
+
+    The share is of the logit's size: dividing by a negative logit, as the formula has it, would
+    turn the map over. Prefix tokens keep their channels. Only what lies behind the layer is run.
+    """
+
+    def without(owner: Tensor, channel: Tensor) -> Tensor:
+        kept = torch.ones(len(owner), activations.shape[1], device=owner.device)
+        kept = kept.scatter(1, channel[:, None], 0).to(activations.dtype)
+        return activations[owner] * kept[..., None, None]
+
+    used = activations.flatten(2).any(-1)
+    left = suffix.scores(used, without)
+    whole = suffix.own_scores()[:, None]
+    size = where(whole == 0, 1, whole.abs())
+    return where(used[..., None], (whole - left) / size, 0).mT
+
+
+@method(
+    "reciprocam",
+    family="masked forwards",
+    cost=Cost(1, per_cell=1, partial=True),
+    cite="Byun and Lee 2022, arXiv:2209.14074",
+)
+def reciprocam(
+    activations: Float[Tensor, "b c h w"], suffix: Suffix, *, gaussian: bool = False
+) -> Float[Tensor, "b k h w"]:
+    """The class's probability when the layer keeps one cell alone, less that of the poorest cell.
+
+    Prefix tokens stay, as in the version for ViT (arXiv:2310.02588).
+
+    Args:
+        activations: what the layer gave.
+        suffix: runs what lies behind the layer.
+        gaussian: keep a cell's neighbours too, by a 3x3 Gaussian that the edge cuts.
+    """
+    height, width = activations.shape[-2:]
+    alone = torch.eye(height * width, device=activations.device, dtype=activations.dtype)
+    masks = alone.reshape(-1, 1, height, width)
+    if gaussian:
+        bell = masks.new_tensor([1.0, 2.0, 1.0]) / 4
+        masks = F.conv2d(masks, (bell[:, None] * bell)[None, None], padding=1)
+
+    def only(owner: Tensor, cell: Tensor) -> Tensor:
+        return activations[owner] * masks[cell]
+
+    every = torch.ones(len(activations), height * width, dtype=torch.bool, device=masks.device)
+    scores = suffix.scores(every, only, softmax=True)
+    lifted = scores - scores.amin(1, keepdim=True)
+    return lifted.mT.reshape(len(activations), -1, height, width)
+
+
+@weighting(
+    "sscam",
+    family="masked forwards",
+    cost=Cost(1, per_channel=8),
+    cite="Wang et al. 2020, arXiv:2006.14255 (SS-CAM)",
+)
+def sscam(
+    activations: Float[Tensor, "b c h w"],
+    scorer: Scorer,
+    generators: Sequence[torch.Generator],
+    *,
+    spread: float = 0.4,
+) -> Float[Tensor, "b k c"]:
+    """Score-CAM's weight, averaged over 8 copies of the mask with Gaussian noise.
+
+    Args:
+        activations: what the layer gave.
+        scorer: runs the masked forwards.
+        generators: of the noise, which all channels of an image share.
+        spread: its standard deviation, on masks in [0, 1]; the paper's 2 drowns them.
+    """
+    live = varies(activations)
+    size = scorer.images.shape[-2:]
+    total = torch.zeros((), device=activations.device)
+    for _ in range(8):
+        noise = [
+            torch.randn(1, *size, generator=generator, dtype=torch.float64)
+            for generator in generators
+        ]
+        drawn = spread * torch.stack(noise).to(activations)
+        total = total + scorer.probabilities(activations, live, noise=drawn) / 8
+    return total.mT
+
+
+@weighting(
+    "iscam",
+    family="masked forwards",
+    cost=Cost(1, per_channel=10),
+    cite="Naidu et al. 2020, arXiv:2010.03023",
+)
+def iscam(activations: Float[Tensor, "b c h w"], scorer: Scorer) -> Float[Tensor, "b k c"]:
+    """Score-CAM's weight, averaged over 10 equal steps from nothing to the masked image.
+
+    The peers add the steps up, which leaves the way for an image five times over-exposed.
+    """
+    live = varies(activations)
+    steps = [scorer.probabilities(activations, live, share=step / 10) for step in range(1, 11)]
+    return torch.stack(steps).mean(0).mT

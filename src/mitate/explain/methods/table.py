@@ -4,55 +4,98 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from enum import Enum
+from functools import wraps
 from typing import Any
 
+from jaxtyping import Float
+from torch import Tensor, einsum
+
 from mitate.errors import UsageError
+from mitate.explain.methods.components import first_component
 
-
-class Needs(Enum):
-    """What a method is given before its options.
-
-    IMAGES: ``images (b, channels, H, W), grid (h, w), classes (b, k), generators``, one an image;
-    GRADIENTS: ``activations (b, c, h, w), gradients (b, k, c, h, w)``;
-    SCORES: ``activations (b, c, h, w), scorer``.
-    All give ``maps (b, k, h, w)``.
-    """
-
-    IMAGES = "images"
-    GRADIENTS = "gradients"
-    SCORES = "masked forwards"
+EVIDENCE: dict[str, str] = {
+    "activations": "what the layer gave (b, c, h, w)",
+    "gradients": "of every target's score with respect to the activations (b, k, c, h, w)",
+    "curvature": "each score's Hessian times the activations (b, k, c, h, w)",
+    "noisy": "samples and spread -> activations and gradients of noisy images, one after the other",
+    "head": "the linear classifier behind pooling, at every cell",
+    "scorer": "masked images -> scores",
+    "suffix": "activations in the place of the layer's own -> scores, without what lies before",
+    "attention": "attention probabilities of every block, and their gradients",
+    "slopes": "images -> gradients of the scores with respect to the pixels",
+    "images": "the preprocessed images (b, channels, H, W)",
+    "grid": "height and width of the layer's grid",
+    "classes": "the explained classes (b, k)",
+    "generators": "a random generator an image, seeded by the user's seed and the image",
+}
+WORD_OF = {
+    "scorer": "masked forwards",
+    "suffix": "forwards from the layer on",
+    "gradients": "gradients",
+    "curvature": "gradients",
+    "noisy": "gradients of noisy images",
+    "slopes": "gradients of pixels",
+    "attention": "attention",
+    "head": "weights of the head",
+    "activations": "activations",
+    "images": "images",
+}
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of an image in forward-equivalents (forward and backward count 3)."""
+    """Cost of an image in forward-equivalents (forward and backward count 3).
+
+    Attributes:
+        forwards: whatever the image.
+        per_class: for each explained class.
+        per_channel: for each channel of the layer that varies over space.
+        per_cell: for each cell of the layer's grid.
+        per_sample: for each of the method's ``samples``.
+        partial: whether channels and cells cost a forward from the layer on only.
+    """
 
     forwards: float = 1
     per_class: float = 0
     per_channel: float = 0
+    per_cell: float = 0
+    per_sample: float = 0
+    partial: bool = False
 
-    def of(self, channels: int, classes: int) -> float:
-        """The cost of one image on a layer of so many channels, explained for so many classes."""
-        return self.forwards + self.per_class * classes + self.per_channel * channels
+    def of(
+        self, channels: int, classes: int, cells: int = 0, samples: int = 0, share: float = 1
+    ) -> float:
+        """The cost of one image; ``share`` is that of a forward from the layer on."""
+        repeated = self.per_channel * channels + self.per_cell * cells
+        return (
+            self.forwards
+            + self.per_class * classes
+            + repeated * (share if self.partial else 1)
+            + self.per_sample * samples
+        )
 
     def __str__(self) -> str:
-        terms = [f"{self.forwards:g}"]
-        if self.per_class:
-            terms.append(f"{self.per_class:g} x classes")
-        if self.per_channel:
-            factor = "" if self.per_channel == 1 else f"{self.per_channel:g} x "
-            terms.append(f"{factor}live channels")
-        return " + ".join(terms)
+        parts = " x suffix" if self.partial else ""
+        terms = {
+            "classes": self.per_class,
+            f"live channels{parts}": self.per_channel,
+            f"cells{parts}": self.per_cell,
+            "samples": self.per_sample,
+        }
+        told = [f"{'' if n == 1 else f'{n:g} x '}{word}" for word, n in terms.items() if n]
+        return " + ".join([f"{self.forwards:g}", *told])
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way to make a map: a pure function and what is known about it."""
+    """A way to make a map: a pure function and what is known about it.
+
+    ``needs`` are the names of the function's positional arguments, all of them in ``EVIDENCE``.
+    """
 
     name: str
     function: Callable[..., Any]
-    needs: Needs
+    needs: tuple[str, ...]
     family: str
     cost: Cost
     cite: str
@@ -62,6 +105,11 @@ class Method:
     def summary(self) -> str:
         """The first line of the function's docstring."""
         return (inspect.getdoc(self.function) or "").split("\n")[0]
+
+    @property
+    def looks_at(self) -> str:
+        """What it needs of the network, in words."""
+        return next(word for need, word in WORD_OF.items() if need in self.needs)
 
     @property
     def is_control(self) -> bool:
@@ -100,17 +148,77 @@ EXPLAINER_KEYWORDS = ("method", "layer", "batch_size", "seed", "show_progress")
 
 
 def method(
-    name: str, *, needs: Needs, family: str, cost: Cost, cite: str
+    name: str, *, family: str, cost: Cost, cite: str
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a pure function as a method; its keyword-only arguments are its options."""
+    """Register a pure function that gives maps (b, k, h, w).
+
+    It is given what its positional arguments name; its keyword-only arguments are its options.
+    """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        parameters = inspect.signature(function).parameters.values()
-        options = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        needs, options = _signature(function)
         METHODS[name] = Method(name, function, needs, family, cost, cite, options)
         return function
 
     return register
+
+
+def weighting(
+    name: str, *, family: str, cost: Cost, cite: str
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function that gives weights: of channels (b, k, c), or of each of their cells.
+
+    The method's map is the sum of the weighted activations over channels. Its options are the
+    function's own and those of ``summed``.
+    """
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        needs, options = _signature(function)
+        _, common = _signature(summed)
+
+        @wraps(function)
+        def maps(*evidence: Any, **given: Any) -> Float[Tensor, "b k h w"]:
+            own = {name: value for name, value in given.items() if name in options}
+            rest = {name: value for name, value in given.items() if name in common}
+            return summed(evidence[0], function(*evidence, **own), **rest)
+
+        METHODS[name] = Method(name, maps, needs, family, cost, cite, {**options, **common})
+        return maps
+
+    return register
+
+
+def summed(
+    activations: Float[Tensor, "b c h w"],
+    weights: Float[Tensor, "b k c *cells"],
+    *,
+    signed: bool = False,
+    principal: bool = False,
+) -> Float[Tensor, "b k h w"]:
+    """Sum weighted activations over channels.
+
+    Args:
+        activations: what the layer gave.
+        weights: of channels (b, k, c), or of each of their cells (b, k, c, h, w).
+        signed: keep what speaks against the class, as negative numbers.
+        principal: instead of the sum, the projection on the weighted activations' first principal
+            direction, which smooths (grad-cam's ``eigen_smooth``, Gildenblat).
+    """
+    if principal:
+        weighted = weights if weights.ndim == 5 else weights[..., None, None]
+        maps = first_component(weighted * activations[:, None])
+    elif weights.ndim == 3:
+        maps = einsum("bkc,bchw->bkhw", weights, activations)
+    else:
+        maps = einsum("bkchw,bchw->bkhw", weights, activations)
+    return maps if signed else maps.relu()
+
+
+def _signature(function: Callable[..., Any]) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """What a method's function needs, and its options with their defaults."""
+    parameters = inspect.signature(function).parameters.values()
+    needs = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
+    return needs, {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
 def find_method(name: str) -> Method:

@@ -1,0 +1,41 @@
+"""One map of the maps of several layers."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mitate.errors import UsageError
+from mitate.tensors import relative_to_maximum, resize_maps
+
+FUSIONS = ("max", "mean", "product")
+
+
+def checked_fusion(fusion: str) -> str:
+    """The name of a fusion.
+
+    Raises:
+        UsageError: no such fusion.
+    """
+    if fusion not in FUSIONS:
+        raise UsageError(f"fusion {fusion!r}: use one of {', '.join(FUSIONS)}")
+    return fusion
+
+
+def fused(maps: Sequence[Float[Tensor, "b k _ _"]], fusion: str) -> Float[Tensor, "b k h w"]:
+    """Fuse maps of the same images and classes on the finest of their grids.
+
+    Each is divided by its largest absolute value first (a map of zeros stays), and brought to the
+    grid bilinearly. ``max`` is LayerCAM's (Jiang et al. 2021, doi:10.1109/TIP.2021.3089943); a
+    ``product`` keeps what all layers agree on. A single map is given as it is.
+    """
+    if len(maps) == 1:
+        return maps[0]
+    height, width = (max(int(layer.shape[axis]) for layer in maps) for axis in (-2, -1))
+    alike = torch.stack(
+        [resize_maps(relative_to_maximum(layer), (height, width)) for layer in maps]
+    )
+    if fusion == "mean":
+        return alike.mean(0)
+    return alike.prod(0) if fusion == "product" else alike.amax(0)

@@ -1,0 +1,96 @@
+"""The linear classifier behind pooling, taken to every cell: what CAM is made of."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mitate.errors import LayerError
+from mitate.explain.tap import Call, Place, trace
+from mitate.models.classifier import Classifier
+
+LINEAR = (nn.Linear, nn.Conv2d)
+NORMS = (nn.LayerNorm, nn.BatchNorm1d, nn.BatchNorm2d)
+TOLERANCE = 1e-4  # of the largest value, for what float32 adds up in another order
+ROUNDINGS = 8  # and for half precision so many of its own
+
+
+@dataclass(frozen=True)
+class Head:
+    """Class weights of an image's channels, as they act on each cell.
+
+    Attributes:
+        weights: (b, n, c): their product with the mean activations is the logits, but for a
+            constant that is the same at every cell.
+    """
+
+    weights: Float[Tensor, "b n c"]
+
+    def of(self, classes: Int[Tensor, "b k"]) -> Float[Tensor, "b k c"]:
+        """The weights of some classes."""
+        index = classes[..., None].expand(-1, -1, self.weights.shape[-1])
+        return self.weights.gather(1, index)
+
+
+def find_head(
+    classifier: Classifier,
+    inputs: Float[Tensor, "b channels H W"],
+    place: Place,
+    activations: Float[Tensor, "b c h w"],
+    logits: Float[Tensor, "b n"],
+) -> Head:
+    """Find the weights between the mean of a layer's cells and the logits.
+
+    The way from the one to the other must be linear, or a norm over channels and then linear (as in
+    ConvNeXt); a layer norm's deviation is taken as the image's own, so that its way is linear too.
+
+    Raises:
+        LayerError: there is more than pooling, a norm and a linear layer behind this one.
+    """
+    calls = [
+        call
+        for call in trace(classifier.network, inputs[:1], (*LINEAR, *NORMS))
+        if call.input is not None
+    ]
+    means = activations.mean((-2, -1))
+    last = next((c for c in reversed(calls) if _gives(c, logits[:1], LINEAR)), None)
+    if last is not None and last.input is not None:
+        weights = last.module.weight.detach().flatten(1).to(means.dtype)  # type: ignore[operator]
+        if _same(last.input, means[:1]):
+            return Head(weights.expand(len(means), -1, -1))
+        for call in reversed(calls):
+            if _gives(call, last.input, NORMS) and _same(call.input, means[:1]):
+                return Head(_through(call.module, weights, means))
+    raise LayerError(
+        f"CAM needs pooling, at most a norm, and one linear layer behind {place.name!r}, and finds "
+        "more: take the last layer before pooling, or method='hirescam', which is CAM where CAM is "
+        "defined and works elsewhere too"
+    )
+
+
+def _gives(call: Call, wanted: Tensor, kinds: tuple[type[nn.Module], ...]) -> bool:
+    return isinstance(call.module, kinds) and _same(call.output, wanted)
+
+
+def _same(found: Tensor | None, wanted: Tensor) -> bool:
+    if found is None or found.numel() != wanted.numel():
+        return False
+    ours, theirs = found.reshape(-1).double(), wanted.reshape(-1).double()
+    coarse = ROUNDINGS * torch.finfo(found.dtype).eps
+    return bool((ours - theirs).abs().max() <= max(TOLERANCE, coarse) * theirs.abs().max())
+
+
+def _through(
+    norm: nn.Module, weights: Float[Tensor, "n c"], means: Float[Tensor, "b c"]
+) -> Float[Tensor, "b n c"]:
+    """The weights in front of a norm of the mean activations."""
+    scale = norm.weight
+    own = weights if scale is None else weights * scale.detach()  # type: ignore[operator]
+    if isinstance(norm, nn.LayerNorm):
+        centred = own - own.mean(-1, keepdim=True)
+        deviation = (means.var(-1, correction=0) + norm.eps).sqrt()
+        return centred / deviation[:, None, None]
+    variance = norm.running_var
+    deviation = (variance + norm.eps).sqrt()  # type: ignore[operator]
+    return (own / deviation).to(means.dtype).expand(len(means), -1, -1)

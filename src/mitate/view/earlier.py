@@ -1,0 +1,55 @@
+"""What an earlier run left in the folder of an explanation."""
+
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from mitate.explain.methods import METHODS
+
+TABLES = ("predictions.csv", "predictions.json", "energy.csv")
+NUMBER = r"(\d{3}|[1-9]\d{3,})"  # as f"{number:03}" writes it
+SHEET = re.compile(rf"sheet-{NUMBER}\.png")
+
+
+def sheet_name(number: int) -> str:
+    """The name of a figure."""
+    return f"sheet-{number:03}.png"
+
+
+def maps_name(method: str, number: int) -> str:
+    """The name of a file of maps, in the folder maps."""
+    return f"maps/{method}-{number:03}.npz"
+
+
+def clear(folder: Path, photos: Collection[Path] = ()) -> list[str]:
+    """Remove the results of an earlier run, and nothing else; give their names.
+
+    Args:
+        folder: where the results are.
+        photos: what is being explained, which stays whatever its name.
+    """
+    kept = {photo.resolve() for photo in photos}
+    found = [path for path in _results(folder) if path.is_file() and path.resolve() not in kept]
+    for path in found:
+        path.unlink()
+    return [path.relative_to(folder).as_posix() for path in found]
+
+
+def told(gone: Collection[str], folder: Path) -> Iterator[str]:
+    """The line about results that were removed and not written again."""
+    if gone:
+        which = ", ".join(sorted(gone)[:3]) + (" …" if len(gone) > 3 else "")
+        files = "1 file" if len(gone) == 1 else f"{len(gone)} files"
+        yield f"removed {files} of an earlier run from {folder}: {which}"
+
+
+def _results(folder: Path) -> Iterator[Path]:
+    """Whatever is named exactly as results are."""
+    maps = re.compile(rf"({'|'.join(map(re.escape, METHODS))})-{NUMBER}\.npz")
+    yield from (folder / name for name in TABLES)
+    yield from (path for path in _inside(folder) if SHEET.fullmatch(path.name))
+    yield from (path for path in _inside(folder / "maps") if maps.fullmatch(path.name))
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []

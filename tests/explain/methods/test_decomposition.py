@@ -1,0 +1,70 @@
+import pytest
+import torch
+from torch import nn
+
+from mitate.errors import LayerError
+from mitate.explain.explainer import Explainer
+from mitate.models.classifier import Classifier
+from oracles import gradients, networks
+
+
+def explainer(network: nn.Module, method: str, layer: str, **options) -> Explainer:
+    classifier = Classifier.from_module(network, classes=networks.CLASSES)
+    return Explainer(classifier, method, layer, **options)
+
+
+@pytest.mark.parametrize("name", networks.MAKERS)
+def test_eigencam_is_the_oracles(name: str) -> None:
+    network, images = networks.make(name), networks.make_images(2)
+    made = explainer(network, "eigencam", network.layer)(images, top_k=2).maps
+    for image, of in zip(images, made, strict=True):
+        expected = torch.tensor(gradients.eigencam(network, image), dtype=torch.float64)
+        torch.testing.assert_close(of, expected.expand_as(of), atol=1e-9, rtol=1e-8)
+
+
+@pytest.mark.parametrize("deviations", [2.0, 0.5])
+@pytest.mark.parametrize("name", ["with relu", "channels last", "tokens"])
+def test_fem_is_the_oracles(name: str, deviations: float) -> None:
+    network, images = networks.make(name), networks.make_images(2)
+    made = explainer(network, "fem", network.layer, deviations=deviations)(images, top_k=2).maps
+    for image, of in zip(images, made, strict=True):
+        expected = gradients.fem(network, image, deviations=deviations)
+        torch.testing.assert_close(of, torch.tensor(expected, dtype=torch.float64).expand_as(of))
+
+
+class Normed(nn.Module):
+    """Pooling, a norm and a linear layer, as ConvNeXt ends."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.tapped = nn.Conv2d(3, 6, 4, stride=4)
+        self.norm, self.head = norm, nn.Linear(6, networks.CLASSES)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.norm(self.tapped(images).mean((-2, -1))))
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm, nn.BatchNorm1d])
+def test_cam_through_a_norm_adds_up_to_the_logit(norm: type[nn.Module]) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Normed(norm(6)).double().eval()
+        nn.init.normal_(network.norm.weight)
+        nn.init.normal_(network.norm.bias)
+        if norm is nn.BatchNorm1d:
+            network.norm.running_mean.normal_()
+            network.norm.running_var.uniform_(0.5, 2)
+    images = networks.make_images(3)
+    every = explainer(network, "cam", "tapped", signed=True)(images, targets=[[0, 1, 2, 3, 4]] * 3)
+    inside = every.maps.mean((-2, -1))
+    rest = network.head(network.norm.bias)
+    if norm is nn.BatchNorm1d:
+        scaled = network.norm.running_mean / (network.norm.running_var + network.norm.eps).sqrt()
+        rest = rest - network.head.weight @ (network.norm.weight * scaled)
+    torch.testing.assert_close(inside + rest.detach(), every.logits)
+
+
+def test_cam_refuses_what_has_more_behind_it() -> None:
+    network = networks.make("with relu")
+    with pytest.raises(LayerError, match="method='hirescam'"):
+        explainer(network, "cam", "tapped")(networks.make_images(1))
