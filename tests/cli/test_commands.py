@@ -13,6 +13,7 @@ from mitate import Classifier
 from mitate.cli.parsing import options_of, size_of
 from mitate.cli.tables import print_json, print_table
 from mitate.errors import UsageError
+from mitate.explain.explanation import Explanation
 from mitate.explain.methods import METHODS
 
 pytestmark = pytest.mark.filterwarnings("ignore::mitate.drawing.fonts.MissingGlyphWarning")
@@ -136,6 +137,16 @@ class TestExplain:
         assert "write NAME=VALUE" in mitate(*words, "--option", "x").error
         assert mitate(*words, "--option", "sigma=1").code == 2
 
+    def test_several_layers_in_one_map(self, mitate, ref, photos, tmp_path):
+        kept = {}
+        for fusion in ("max", "product"):
+            words = ("--layer", "stages.2 + auto", "--fusion", fusion)
+            assert mitate("explain", ref, photos, "-o", tmp_path / fusion, *words).code == 0
+            kept[fusion] = Explanation.load(tmp_path / fusion / "maps" / "gradcam-001.npz")
+            assert kept[fusion].layer == "stages.2 + stages.3"
+            assert kept[fusion].fusion == fusion
+        assert not torch.equal(kept["max"].maps, kept["product"].maps)
+
     def test_labels_splits_and_limits(self, mitate, ref, photos, tmp_path):
         words = ("explain", ref, photos, "-o", tmp_path / "out", "--json")
         done = mitate(*words, "--label", "brown spot", "--limit", 2)
@@ -256,16 +267,17 @@ class TestReport:
             "plain": [],
             "option": ["--option", "sigma=0.05"],
             "colours": ["--colormap", "jet", "--opacity", "0.4"],
+            "layers": ["--layer", "stages.1 + stages.2", "--fusion", "product"],
         }.items():
             page = tmp_path / f"{name}.html"
-            centre = ("-m", "centre", "--layer", "stages.1")
+            centre = ("-m", "centre", *(() if "--layer" in words else ("--layer", "stages.1")))
             assert mitate("report", ref, photos, "-o", page, *centre, *words).code == 0
             pages[name] = page.read_text(encoding="utf-8")
         heats = {
             name: re.search(r'class="heat".*?href="([^"]+)"', page)[1]
             for name, page in pages.items()
         }
-        assert len(set(heats.values())) == 3
+        assert len(set(heats.values())) == 4
         assert 'style="--opacity: 0.4"' in pages["colours"]
         assert 'style="--opacity: 0.5"' in pages["plain"]
 

@@ -33,7 +33,7 @@ def explain(**changes) -> Explanation:
 
 def test_round_trip(tmp_path: Path) -> None:
     flags = (Flag(1, 2, "zero", "なぜ"),)
-    explanation = explain(flags=flags)
+    explanation = explain(flags=flags, fusion="mean")
     path = explanation.save(tmp_path / "new folder" / "説明.npz")
     again = Explanation.load(path)
     for field in dataclasses.fields(Explanation):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from mitate.cli.parsing import Json, Methods, Options, Out, options_of
+from mitate.cli.parsing import Fusion, Json, Methods, Options, Out, options_of
 from mitate.cli.places import check_folder
 from mitate.cli.tables import print_json, print_table, tell
 
@@ -20,6 +20,7 @@ def explain(
     out: Out,
     method: Methods = ("gradcam",),
     layer: str = "auto",
+    fusion: Fusion = "max",
     top_k: Annotated[int | None, Parameter(name=["--top-k", "-k"])] = None,
     option: Options = (),
     label: str | None = None,
@@ -41,7 +42,8 @@ def explain(
         images: photos, folders of photos, or a data set (a CSV).
         out: the folder for the figures, the maps (.npz) and predictions.csv.
         method: how maps are made (mitate methods); repeat it to see several side by side.
-        layer: a layer's name (mitate layers), or auto.
+        layer: a layer's name (mitate layers), auto, or several as "A + B".
+        fusion: how the maps of several layers become one.
         top_k: how many of the most probable classes; 3, or all of fewer, when not given.
         option: an option of a method, NAME=VALUE.
         label: the true class of all photos; otherwise it is the CSV's or the folder's name.
@@ -69,6 +71,7 @@ def explain(
         out,
         methods=method,
         layer=layer,
+        fusion=fusion,
         top_k=top_k,
         options=options_of(option),
         masks=open_masks(masks),

@@ -1,7 +1,7 @@
 """Words of the command line that several commands share."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -12,6 +12,7 @@ Methods = Annotated[
     tuple[str, ...], Parameter(name=["--method", "-m"], negative=(), show_default=", ".join)
 ]
 Options = Annotated[tuple[str, ...], Parameter(name="--option", negative=(), show_default=False)]
+Fusion = Literal["max", "mean", "product"]
 Json = Annotated[bool, Parameter(name="--json", negative=())]
 
 

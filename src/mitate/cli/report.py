@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from mitate.cli.explain import SOME_FAILED
-from mitate.cli.parsing import Methods, Options, Out, options_of
+from mitate.cli.parsing import Fusion, Methods, Options, Out, options_of
 from mitate.cli.places import check_folder
 from mitate.cli.tables import tell
 
@@ -17,6 +17,7 @@ def report(
     out: Out = Path("report.html"),
     method: Methods = ("gradcam",),
     layer: str = "auto",
+    fusion: Fusion = "max",
     option: Options = (),
     split: Literal["train", "valid", "test"] | None = None,
     right: int = 3,
@@ -35,7 +36,8 @@ def report(
         data: photos, a folder of them, or a data set; of one with splits the validation part.
         out: the file, or a folder for report.html.
         method: maps in the gallery; repeat it for several.
-        layer: a layer's name (mitate layers), or auto.
+        layer: a layer's name (mitate layers), auto, or several as "A + B".
+        fusion: how the maps of several layers become one.
         option: an option of a method, NAME=VALUE.
         split: another split of the data set.
         right: right predictions a class in the gallery.
@@ -62,6 +64,7 @@ def report(
         evenly(records, limit),
         methods=method,
         layer=layer,
+        fusion=fusion,
         options=options_of(option),
         right=right,
         wrong=wrong,

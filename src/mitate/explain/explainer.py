@@ -220,6 +220,7 @@ class Explainer:
             options=self.options,
             seed=self.seed,
             cost=cost,
+            fusion=self.fusion if len(places) > 1 else "",
         )
 
     def _cost(self, seen: Evidence) -> float:
@@ -275,5 +276,5 @@ def as_classifier(model: Any) -> Classifier:
         return from_learner(model)
     raise UsageError(
         f"a {type(model).__name__} is no classifier: give a module, a mitate.Classifier, a fastai "
-        "Learner, or a reference such as timm:NAME@WEIGHTS"
+        "Learner, or a reference such as timm:NAME@WEIGHTS or hf:ORG/NAME"
     )

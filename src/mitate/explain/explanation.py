@@ -30,7 +30,7 @@ class Explanation:
         logits: (b, classes) of the unmasked images.
         class_names: one name a class.
         method: the method's name.
-        layer: the layer's name.
+        layer: the layer's name; of several, their names with ` + ` between.
         input_size: height and width of the network's input.
         flags: maps that are zero, constant or not finite, with the reason.
         names: one name an image, where known.
@@ -38,6 +38,7 @@ class Explanation:
         options: the method's options as they were used.
         seed: what random methods were seeded with.
         cost: forward-equivalents an image (forward and backward count 3).
+        fusion: how the maps of several layers became one; empty for a single layer.
         pictures: what the network saw of each photo; None for tensors of unknown origin.
     """
 
@@ -54,6 +55,7 @@ class Explanation:
     options: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     cost: float = 0.0
+    fusion: str = ""
     pictures: tuple[Image.Image, ...] | None = None
 
     @property

@@ -58,6 +58,7 @@ class Header(BaseModel):
     options: dict[str, bool | int | float | str | None] = {}
     seed: int = 0
     cost: float = 0.0
+    fusion: str = ""
 
 
 KEPT = tuple(name for name in Header.model_fields if name not in ("format", "version", "flags"))

@@ -136,7 +136,7 @@ def _read_description(folder: Path) -> ClassifierFile:
     if not path.is_file():
         raise ClassifierError(
             f"{folder} holds no {DESCRIPTION}: name a folder that `mitate train` or `mitate "
-            "convert` wrote, or timm:NAME@WEIGHTS"
+            "convert` wrote, timm:NAME@WEIGHTS or hf:ORG/NAME"
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -77,6 +77,7 @@ def explain_photos(
     *,
     methods: Sequence[str],
     layer: str = "auto",
+    fusion: str = "max",
     top_k: int | None = None,
     options: Mapping[str, Any] | None = None,
     masks: MaskIndex | None = None,
@@ -97,7 +98,8 @@ def explain_photos(
         records: the photos; a label that is no class of the classifier counts as unknown.
         folder: where all goes.
         methods: names; each is taken once.
-        layer: where the maps are made.
+        layer: where the maps are made; several with ` + ` between.
+        fusion: how the maps of several layers become one.
         top_k: how many of the most probable classes; None takes 3, or all of fewer.
         options: each goes to the methods that have it.
         masks: true regions; with them the share of each map's energy on them is measured.
@@ -112,7 +114,8 @@ def explain_photos(
     """
     checked_top_k(top_k, len(classifier.class_names))
     style = (style or Style()).checked()
-    settings = {"layer": layer, "batch_size": batch_size, "seed": seed, "show_progress": False}
+    places = {"layer": layer, "fusion": fusion}
+    settings = {**places, "batch_size": batch_size, "seed": seed, "show_progress": False}
     explainers = explainers_of(classifier, methods, options or {}, **settings)
     controls = controls_beside(explainers, **settings)
     records = with_known_labels(records, classifier.class_names)

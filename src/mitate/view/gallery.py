@@ -48,6 +48,7 @@ def build_report(
     *,
     methods: Sequence[str] = ("gradcam",),
     layer: str = "auto",
+    fusion: str = "max",
     options: Mapping[str, Any] | None = None,
     right: int = 3,
     wrong: int = 6,
@@ -65,7 +66,8 @@ def build_report(
         classifier: what is reported on.
         records: the photos; a label that is no class of the classifier counts as unknown.
         methods: the maps in the gallery.
-        layer: where they are made.
+        layer: where they are made; several with ` + ` between.
+        fusion: how the maps of several layers become one.
         options: each goes to the methods that have it.
         right: right predictions a class in the gallery, from the most to the least certain.
         wrong: wrong predictions a class, the most certain first.
@@ -84,7 +86,8 @@ def build_report(
     if min(right, wrong) < 0:
         raise UsageError(f"right {right} and wrong {wrong}: use 0 or more photos a class")
     style = (style or Style()).checked()
-    explainers = explainers_of(classifier, methods, options or {}, layer=layer)
+    places = {"layer": layer, "fusion": fusion}
+    explainers = explainers_of(classifier, methods, options or {}, **places)
     names = classifier.class_names
     predicted, failures = _predict(classifier, with_known_labels(records, names), shown)
     if not predicted:
@@ -96,7 +99,7 @@ def build_report(
         )
     energy: tuple[EnergyRow, ...] = ()
     if masks is not None:
-        everyone = [*explainers, *controls_beside(explainers, layer=layer)]
+        everyone = [*explainers, *controls_beside(explainers, **places)]
         judged = [p.record for p in predicted]
         comparison, missed = measure(everyone, judged, masks, mask_value, shown=shown)
         energy = tuple(_energy_rows(comparison))
