@@ -6,24 +6,33 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mitate.explain.explainer import Explainer as Explainer
     from mitate.explain.explanation import Explanation as Explanation
+    from mitate.explain.outputs import DetectionTarget as DetectionTarget
+    from mitate.explain.outputs import SegmentationTarget as SegmentationTarget
+    from mitate.explain.outputs import SimilarityTarget as SimilarityTarget
     from mitate.models.classifier import Classifier as Classifier
     from mitate.models.preprocessing import Preprocessing as Preprocessing
 
 HOMES = {
     "Classifier": "mitate.models.classifier",
+    "DetectionTarget": "mitate.explain.outputs",
     "Explainer": "mitate.explain.explainer",
     "Explanation": "mitate.explain.explanation",
     "MitateError": "mitate.errors",
     "MitateWarning": "mitate.errors",
     "Preprocessing": "mitate.models.preprocessing",
+    "SegmentationTarget": "mitate.explain.outputs",
+    "SimilarityTarget": "mitate.explain.outputs",
 }
 __all__ = [
     "Classifier",
+    "DetectionTarget",
     "Explainer",
     "Explanation",
     "MitateError",
     "MitateWarning",
     "Preprocessing",
+    "SegmentationTarget",
+    "SimilarityTarget",
 ]
 __version__ = "0.1.0"
 

@@ -79,6 +79,13 @@ def test_a_learner_gives_what_fastai_predicts(learner, photos: Path, body: str) 
     torch.testing.assert_close(ours, torch.Tensor(predicted(learn, paths)), atol=2e-3, rtol=0)
 
 
+def test_the_loss_tells_whether_several_classes_can_be_true(learner, vision) -> None:
+    learn = learner()
+    assert Classifier.from_learner(learn).task == "single-label"
+    learn.loss_func = vision.BCEWithLogitsLossFlat()
+    assert Classifier.from_learner(learn).task == "multi-label"
+
+
 @pytest.mark.parametrize("body", BODIES)
 def test_a_learner_is_explained_and_left_as_it_was(learner, photos: Path, body: str) -> None:
     learn = learner(body)

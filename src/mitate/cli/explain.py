@@ -59,6 +59,7 @@ def explain(
         json: print the predictions as JSON.
     """
     from mitate.models.classifier import Classifier
+    from mitate.models.tasks import word
     from mitate.view.explaining import Style, explain_photos
     from mitate.view.photos import evenly, gather, open_masks
 
@@ -89,7 +90,7 @@ def explain(
     if json:
         print_json({"photos": explained.predictions, "places": explained.places_as_dicts()})
     else:
-        _print_predictions(explained.predictions)
+        _print_predictions(explained.predictions, word(classifier.task))
         print_places(explained.comparison)
     if explained.figures:
         tell(f"{len(explained.predictions)} photos in {len(explained.figures)} figure(s) in {out}")
@@ -126,12 +127,12 @@ def print_places(comparison: "Comparison") -> None:  # type: ignore[name-defined
         print("Left out: photos whose map has no energy or is not finite; they are in no share.")
 
 
-def _print_predictions(predictions: list[dict]) -> None:  # type: ignore[type-arg]
+def _print_predictions(predictions: list[dict], likely: str) -> None:  # type: ignore[type-arg]
     rows = [
         [
             entry["image"],
             entry["true"] or "",
-            *(f"{found['name']} {_number(found['probability'])}" for found in entry["classes"]),
+            *(f"{found['name']} {_number(found[likely])}" for found in entry["classes"]),
         ]
         for entry in predictions
     ]

@@ -96,7 +96,15 @@ class Evidence:
     def scorer(self) -> Scorer:
         """Runs masked forwards."""
         network, read = self.classifier.network, self.classifier.read
-        return Scorer(network, read, self.inputs, self.classes, self.batch_size, self.advance)
+        return Scorer(
+            network,
+            read,
+            self.inputs,
+            self.classes,
+            self.batch_size,
+            self.advance,
+            self.classifier.task,
+        )
 
     @cached_property
     def suffix(self) -> Suffix:

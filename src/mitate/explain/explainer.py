@@ -1,8 +1,9 @@
 """The one object that users call: a classifier, a method and a layer, and images to explain."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mitate.errors import UsageError
+from mitate.errors import TargetError, UsageError
 from mitate.explain import layers
 from mitate.explain.evidence import DIFFERENTIATED, Evidence, plain_score
 from mitate.explain.explanation import Explanation, joined
@@ -21,6 +22,7 @@ from mitate.explain.grid import Grid
 from mitate.explain.inputs import Images, prepare
 from mitate.explain.layers import AND, LayerSpec
 from mitate.explain.methods import Method, find_method
+from mitate.explain.outputs import Target, TargetFunctions, named_functions, together
 from mitate.explain.suffix import Traced
 from mitate.explain.tap import Place, tapped_forward
 from mitate.explain.targets import (
@@ -90,13 +92,14 @@ class Explainer:
         self._automatic: dict[tuple[int, ...], Place] = {}
         self._grids: dict[tuple[Any, ...], Grid] = {}
         self._traces: dict[Any, Traced | None] = {}
+        self._aimed: dict[tuple[tuple[str, Target], ...], Explainer] = {}
 
     def __call__(
         self,
         images: Images,
         top_k: int | None = None,
         *,
-        targets: Targets | str | None = None,
+        targets: Targets | TargetFunctions | str | None = None,
         labels: Labels | None = None,
         names: Sequence[str] = (),
     ) -> Explanation:
@@ -105,8 +108,9 @@ class Explainer:
         Args:
             images: a batch of preprocessed tensors (b, channels, H, W), or photos or their paths.
             top_k: how many of the most probable classes; None takes 3, or all of fewer.
-            targets: instead of ``top_k`` one class an image, a list of classes an image, or
-                ``"label"`` for the true class.
+            targets: instead of ``top_k`` one class an image, a list of classes an image,
+                ``"label"`` for the true class, or functions from the network's output to one score
+                an image: one, a list of them, or a dict by name. Each is explained on every image.
             labels: true classes as names or indices, None where unknown.
             names: names of the images.
 
@@ -120,15 +124,43 @@ class Explainer:
         if shown and len(shown) != number:
             raise UsageError(f"{len(shown)} names for {number} images: give one an image")
         known = label_indices(labels, number, class_names)
-        if isinstance(targets, str):
-            targets = label_targets(targets, known)
-        wanted = None
-        if targets is not None:
-            wanted = checked_targets(targets, number, len(class_names))
+        functions = named_functions(targets)
+        if functions is not None and labels is not None:
+            raise TargetError("labels are of classes: leave them out with target functions")
+        if functions is None:
+            explainer, wanted = self, self._wanted(targets, known, number, top_k)
         else:
-            checked_top_k(top_k, len(class_names))
-        explanation = self._in_batches(batch.inputs, wanted, top_k)
+            explainer = self._aimed_at(functions)
+            wanted = torch.arange(len(functions)).expand(number, -1)
+        explanation = explainer._in_batches(batch.inputs, wanted, top_k)
         return replace(explanation, names=shown, labels=known, pictures=batch.pictures)
+
+    def _wanted(
+        self, targets: Any, labels: tuple[int, ...], images: int, top_k: int | None
+    ) -> Int[Tensor, "b k"] | None:
+        """The classes that were named; None where the most probable ones are to be found."""
+        classes = len(self.classifier.class_names)
+        if isinstance(targets, str):
+            targets = label_targets(targets, labels)
+        if targets is not None:
+            return checked_targets(targets, images, classes)
+        checked_top_k(top_k, classes)
+        return None
+
+    def _aimed_at(self, functions: Mapping[str, Target]) -> "Explainer":
+        """An explainer of functions of the output, in the place of classes."""
+        key = tuple(functions.items())
+        if key not in self._aimed:
+            aimed = copy(self)
+            aimed.classifier = replace(
+                self.classifier,
+                class_names=tuple(functions),
+                output=together(functions),
+                task="regression",
+            )
+            aimed._automatic, aimed._grids, aimed._traces = {}, {}, {}
+            self._aimed = {key: aimed}
+        return self._aimed[key]
 
     def places(self, inputs: Float[Tensor, "b channels *pixels"]) -> list[Place]:
         """The layers that are tapped for inputs such as these."""
@@ -220,6 +252,7 @@ class Explainer:
             options=self.options,
             seed=self.seed,
             cost=cost,
+            task=self.classifier.task,
             fusion=self.fusion if len(places) > 1 else "",
         )
 

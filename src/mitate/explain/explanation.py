@@ -14,6 +14,7 @@ from torch import Tensor
 from mitate.errors import UsageError
 from mitate.explain.flags import Flag
 from mitate.explain.targets import UNKNOWN
+from mitate.models.tasks import Task, likelihood
 from mitate.tensors import relative_to_maximum, resize_maps
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Explanation:
         options: the method's options as they were used.
         seed: what random methods were seeded with.
         cost: forward-equivalents an image (forward and backward count 3).
+        task: what the logits mean.
         fusion: how the maps of several layers became one; empty for a single layer.
         pictures: what the network saw of each photo; None for tensors of unknown origin.
     """
@@ -55,13 +57,14 @@ class Explanation:
     options: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     cost: float = 0.0
+    task: Task = "single-label"
     fusion: str = ""
     pictures: tuple[Image.Image, ...] | None = None
 
     @property
     def probabilities(self) -> Float[Tensor, "b k"]:
-        """Softmax probabilities of the explained classes."""
-        return self.logits.softmax(-1).gather(1, self.classes)
+        """Probabilities of the explained classes; of a regression the values themselves."""
+        return likelihood(self.task, self.logits).gather(1, self.classes)
 
     @property
     def predicted(self) -> Int[Tensor, " b"]:

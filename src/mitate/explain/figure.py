@@ -9,6 +9,7 @@ from PIL import Image
 
 from mitate.errors import UsageError
 from mitate.explain.explanation import Explanation, default_colormap
+from mitate.models.tasks import told
 
 if TYPE_CHECKING:
     from mitate.drawing.layout import Panel, Row
@@ -100,7 +101,7 @@ def _panel(explanation: Explanation, index: int, target: int, picture: Image.Ima
     flag = explanation.flag_of(index, target)
     return Panel(
         title=explanation.name_of(index, target),
-        detail=f"{100 * probability:.1f} %" + ("  ✓ true" if true else ""),
+        detail=told(explanation.task, probability) + ("  ✓ true" if true else ""),
         picture=picture,
         note=f"{flag.kind}: {flag.reason}" if flag else "",
     )

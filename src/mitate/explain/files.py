@@ -16,6 +16,7 @@ from mitate.errors import DataError
 from mitate.explain.explanation import Explanation
 from mitate.explain.flags import Flag
 from mitate.files import unfinished
+from mitate.models.tasks import Task, word
 
 FORMAT: Final = "mitate explanation"
 VERSION = 1
@@ -58,6 +59,7 @@ class Header(BaseModel):
     options: dict[str, bool | int | float | str | None] = {}
     seed: int = 0
     cost: float = 0.0
+    task: Task = "single-label"
     fusion: str = ""
 
 
@@ -157,7 +159,7 @@ def as_json(explanation: Explanation) -> list[dict[str, object]]:
             "classes": [
                 {
                     "name": explanation.name_of(i, j),
-                    "probability": _rounded(float(explanation.probabilities[i, j])),
+                    word(explanation.task): _rounded(float(explanation.probabilities[i, j])),
                     "flag": flag.reason if (flag := explanation.flag_of(i, j)) else None,
                 }
                 for j in range(explanation.classes.shape[1])
@@ -167,6 +169,6 @@ def as_json(explanation: Explanation) -> list[dict[str, object]]:
     ]
 
 
-def _rounded(probability: float) -> float | None:
+def _rounded(likely: float) -> float | None:
     """JSON has no NaN."""
-    return round(probability, 6) if math.isfinite(probability) else None
+    return round(likely, 6) if math.isfinite(likely) else None

@@ -7,6 +7,7 @@ Batches cross images, and every class's score comes from the same forward.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from mitate.explain.tap import Read
 from mitate.models.mode import evaluating
+from mitate.models.tasks import Task, likelihood
 from mitate.tensors import at_least_single, to_unit_range
 
 Advance = Callable[[int], None]
@@ -31,6 +33,7 @@ class Scorer:
         classes: the explained classes (b, k).
         batch_size: masked forwards in one batch.
         advance: called with the number of forwards done.
+        task: what the logits mean.
     """
 
     network: nn.Module
@@ -39,6 +42,7 @@ class Scorer:
     classes: Int[Tensor, "b k"]
     batch_size: int = 16
     advance: Advance = field(default=lambda forwards: None)
+    task: Task = "single-label"
 
     def probabilities(
         self,
@@ -48,10 +52,11 @@ class Scorer:
         noise: Float[Tensor, "b 1 H W"] | None = None,
         share: float = 1.0,
     ) -> Float[Tensor, "b m k"]:
-        """Softmax probability of the explained classes under each wanted mask; 0 where unwanted.
+        """Probability of the explained classes under each wanted mask; 0 where unwanted.
 
         Each mask is upsampled bilinearly to the images, scaled to [0, 1] and multiplied with its
-        image.
+        image. A regression has no probabilities: there it is what the value rises above that of an
+        image of zeros.
 
         Args:
             masks: on their own small grid.
@@ -59,7 +64,7 @@ class Scorer:
             noise: added to every mask of an image.
             share: what the masked image is multiplied with.
         """
-        return self._scores(masks, wanted, lambda logits: logits.softmax(-1), noise, share)
+        return self._scores(masks, wanted, self._likelihood, noise, share)
 
     def logits(
         self, masks: Float[Tensor, "b m h w"], wanted: Bool[Tensor, "b m"]
@@ -95,6 +100,15 @@ class Scorer:
             scores[owner, number] = score(logits).gather(1, self.classes[owner]).to(scores.dtype)
             self.advance(len(owner))
         return scores
+
+    def _likelihood(self, logits: Float[Tensor, "n classes"]) -> Float[Tensor, "n classes"]:
+        likely = likelihood(self.task, logits)
+        return likely - self._of_nothing if self.task == "regression" else likely
+
+    @cached_property
+    def _of_nothing(self) -> Float[Tensor, "1 classes"]:
+        first = torch.zeros(1, dtype=torch.long, device=self.images.device)
+        return self.masked_logits(first, torch.zeros_like(self.images[:1, :1]))
 
     def _upsampled(self, masks: Float[Tensor, "n h w"]) -> Float[Tensor, "n 1 H W"]:
         size = self.images.shape[-2:]

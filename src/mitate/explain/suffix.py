@@ -21,6 +21,7 @@ from mitate.explain.scorer import Advance
 from mitate.explain.tap import Place, replaced_forward
 from mitate.models.classifier import Classifier
 from mitate.models.mode import evaluating
+from mitate.models.tasks import likelihood
 from mitate.tensors import at_least_single
 
 Make = Callable[[Tensor, Tensor], Tensor]
@@ -82,14 +83,14 @@ class Suffix:
         self.graph = self._checked_graph(logits, traces)
 
     def scores(
-        self, wanted: Bool[Tensor, "b m"], make: Make, *, softmax: bool = False
+        self, wanted: Bool[Tensor, "b m"], make: Make, *, likely: bool = False
     ) -> Float[Tensor, "b m k"]:
         """Logits (or probabilities) of the explained classes for altered activations.
 
         Args:
             wanted: which alterations of which image are scored; the others get 0.
             make: from owners (n,) and numbers (n,) to the altered activations (n, c, h, w).
-            softmax: give probabilities.
+            likely: give probabilities; of a regression the values themselves.
         """
         owners, numbers = wanted.nonzero(as_tuple=True)
         scores = torch.zeros(
@@ -99,7 +100,7 @@ class Suffix:
             chosen = slice(start, start + self.batch_size)
             owner, number = owners[chosen], numbers[chosen]
             logits = at_least_single(self.logits(owner, make(owner, number)))
-            found = logits.softmax(-1) if softmax else logits
+            found = likelihood(self.classifier.task, logits) if likely else logits
             scores[owner, number] = found.gather(1, self.classes[owner])
             self.advance(len(owner))
         return scores

@@ -19,6 +19,7 @@ from mitate.models.configs import config_of, labels
 from mitate.models.mode import evaluating
 from mitate.models.preprocessing import Preprocessing, Resize
 from mitate.models.processors import assumed_preprocessing
+from mitate.models.tasks import Task, task_of
 
 Output = Callable[[Any], Tensor]
 CROP_MODES: dict[Any, Resize] = {"squash": "squash", "border": "pad"}
@@ -37,6 +38,7 @@ class Classifier:
             element of a tuple, or ``.logits``.
         recipe: how to build the network again, where that is known already.
         folder: where it was loaded from or saved to.
+        task: whether one class is true, any number of them, or the outputs are values.
     """
 
     network: nn.Module
@@ -46,6 +48,7 @@ class Classifier:
     output: Output | None = None
     recipe: Mapping[str, Any] | None = None
     folder: Path | None = None
+    task: Task = "single-label"
 
     @classmethod
     def load(
@@ -78,6 +81,7 @@ class Classifier:
         classes: Sequence[str] | int | None = None,
         preprocessing: Preprocessing | None = None,
         output: Output | None = None,
+        task: Task | None = None,
     ) -> "Classifier":
         """Wrap a network as it is.
 
@@ -89,11 +93,21 @@ class Classifier:
                 ImageNet's at 224 px, or at the size that a Hugging Face network's configuration
                 tells (with a warning when photos, not tensors, are given).
             output: takes the logits from an output that is no tensor, tuple or ``.logits``.
+            task: ``multi-label`` where several classes can be true at once (each probability is a
+                sigmoid), ``regression`` where the outputs are values; None takes a Hugging Face
+                network's own, and otherwise ``single-label``.
         """
         names = _class_names(network, classes)
         known = preprocessing or timm_preprocessing(network)
         provenance = {} if known else {"assumed_preprocessing": True}
-        return cls(network, names, known or _assumed(network), provenance, output)
+        return cls(
+            network,
+            names,
+            known or _assumed(network),
+            provenance,
+            output,
+            task=task or task_of(getattr(config_of(network), "problem_type", None)),
+        )
 
     @classmethod
     def from_learner(cls, learner: Any) -> "Classifier":
@@ -121,6 +135,8 @@ class Classifier:
             ClassifierError: no logits there; tells how to give ``output=``.
         """
         logits = self.output(output) if self.output else _first_logits(output)
+        if isinstance(logits, Tensor) and logits.ndim == 1 and len(self.class_names) == 1:
+            logits = logits[:, None]
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             found = tuple(logits.shape) if isinstance(logits, Tensor) else type(output).__name__
             raise ClassifierError(

@@ -29,6 +29,7 @@ from mitate.models.configs import (
 from mitate.models.hub import fetch_repository
 from mitate.models.preprocessing import Preprocessing
 from mitate.models.processors import INSTEAD, assumed_preprocessing, preprocessing_of
+from mitate.models.tasks import task_of
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -71,6 +72,7 @@ def load(name: str, class_names: Sequence[str] | None = None) -> Classifier:
         preprocessing=preprocessing,
         provenance={"reference": f"hf:{name}", "weights": f"hf:{name}", **provenance},
         recipe=describe_huggingface(loaded.network),
+        task=task_of(raw.get("problem_type")),
     )
 
 

@@ -24,7 +24,13 @@ def from_learner(learner: Any) -> Classifier:
         class_names=_vocabulary(loaders),
         preprocessing=_preprocessing(loaders),
         provenance={"reference": "fastai Learner"},
+        task="multi-label" if "BCE" in _loss_name(learner) else "single-label",
     )
+
+
+def _loss_name(learner: Any) -> str:
+    loss = getattr(learner, "loss_func", None)
+    return f"{type(loss).__name__} {type(getattr(loss, 'func', None)).__name__}"
 
 
 def is_learner(model: Any) -> bool:

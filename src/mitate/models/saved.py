@@ -14,6 +14,7 @@ from mitate.errors import ClassifierError, WeightsError
 from mitate.files import unfinished, write_text
 from mitate.models.architecture import build, describe
 from mitate.models.preprocessing import ChannelOrder, Interpolation, Preprocessing, Resize
+from mitate.models.tasks import Task
 from mitate.models.weights import load_into, read_weights, sha256
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class ClassifierFile(BaseModel):
     version: int = VERSION
     architecture: dict[str, Any]
     class_names: tuple[str, ...]
+    task: Task = "single-label"
     preprocessing: PreprocessingFile
     provenance: dict[str, Any] = Field(default_factory=dict)
     libraries: dict[str, str] = Field(default_factory=dict)
@@ -80,6 +82,7 @@ def save(classifier: "Classifier", folder: Path) -> Path:
     description = ClassifierFile(
         architecture=recipe,
         class_names=classifier.class_names,
+        task=classifier.task,
         preprocessing=PreprocessingFile(**vars(classifier.preprocessing)),
         provenance=dict(classifier.provenance),
         libraries=libraries(),
@@ -110,6 +113,7 @@ def load(folder: Path) -> "Classifier":
     return Classifier(
         network=network,
         class_names=description.class_names,
+        task=description.task,
         preprocessing=Preprocessing(**description.preprocessing.model_dump()),
         provenance=description.provenance,
         recipe=description.architecture,

@@ -23,6 +23,7 @@ from mitate.explain.methods import find_method
 from mitate.explain.targets import checked_top_k
 from mitate.files import write_csv, write_text
 from mitate.models.classifier import Classifier
+from mitate.models.tasks import word
 from mitate.progress import progress
 from mitate.view.earlier import clear, maps_name, sheet_name, told
 from mitate.view.photos import Shot, open_shot, shown_names, with_known_labels
@@ -137,7 +138,7 @@ def explain_photos(
         explained.notices.append(UNMARKED)
     if not explained.figures:
         removed = clear(folder, photos)
-    _write_tables(folder, explained)
+    _write_tables(folder, explained, word(classifier.task))
     gone = [name for name in removed if not (folder / name).exists()]
     explained.notices += told(gone, folder)
     return explained
@@ -241,16 +242,16 @@ def _measure(
     comparison.add([*of_methods, *(_explain(control, batch, 1) for control in controls)], masks)
 
 
-def _write_tables(folder: Path, explained: Explained) -> None:
+def _write_tables(folder: Path, explained: Explained, likely: str) -> None:
     rows = [
         {
             "image": entry["image"],
             "true": entry["true"] or "",
             "predicted": entry["predicted"],
             **{
-                f"{word}_{rank}": value[key]
+                f"{column}_{rank}": value[key]
                 for rank, value in enumerate(entry["classes"], 1)
-                for word, key in (("class", "name"), ("probability", "probability"))
+                for column, key in (("class", "name"), (likely, likely))
             },
         }
         for entry in explained.predictions

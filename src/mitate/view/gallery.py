@@ -17,6 +17,7 @@ from mitate.errors import ImageError, UsageError
 from mitate.explain.explainer import Explainer
 from mitate.explain.explanation import Explanation, default_colormap
 from mitate.models.classifier import Classifier
+from mitate.models.tasks import likelihood
 from mitate.progress import Advance, progress
 from mitate.training.scores import Scores, score
 from mitate.view.contents import Case, EnergyRow, MapPicture, Report
@@ -85,6 +86,11 @@ def build_report(
     """
     if min(right, wrong) < 0:
         raise UsageError(f"right {right} and wrong {wrong}: use 0 or more photos a class")
+    if classifier.task == "regression":
+        raise UsageError(
+            "a report counts right and wrong classes, and this network gives values: see its maps "
+            "with `mitate explain`"
+        )
     style = (style or Style()).checked()
     places = {"layer": layer, "fusion": fusion}
     explainers = explainers_of(classifier, methods, options or {}, **places)
@@ -185,7 +191,8 @@ def _predict(
         for part in _parts(_named(records)):
             if shots := _opened(classifier, part, failures):
                 inputs = classifier.inputs([shot.photo for shot in shots])
-                rows = classifier.logits(inputs).softmax(-1).float().cpu().numpy()
+                likely = likelihood(classifier.task, classifier.logits(inputs))
+                rows = likely.float().cpu().numpy()
                 predicted += [
                     Predicted(shot.record, shot.name, row)
                     for shot, row in zip(shots, rows, strict=True)

@@ -96,7 +96,7 @@ def reciprocam(
         return activations[owner] * masks[cell]
 
     every = torch.ones(len(activations), height * width, dtype=torch.bool, device=masks.device)
-    scores = suffix.scores(every, only, softmax=True)
+    scores = suffix.scores(every, only, likely=True)
     lifted = scores - scores.amin(1, keepdim=True)
     return lifted.mT.reshape(len(activations), -1, height, width)
 

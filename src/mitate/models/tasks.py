@@ -1,0 +1,36 @@
+"""What a network's outputs mean: one class of several, any number of them, or values."""
+
+from typing import Literal
+
+from torch import Tensor
+
+Task = Literal["single-label", "multi-label", "regression"]
+PROBLEMS: dict[object, Task] = {
+    "multi_label_classification": "multi-label",
+    "regression": "regression",
+}
+
+
+def task_of(problem_type: object) -> Task:
+    """The task that ``problem_type`` of a Hugging Face configuration means."""
+    return PROBLEMS.get(problem_type, "single-label")
+
+
+def likelihood(task: Task, logits: Tensor) -> Tensor:
+    """What outputs (..., classes) say of each class: a probability, or the value itself.
+
+    The softmax over classes where they exclude each other, a sigmoid of each where they do not.
+    """
+    if task == "regression":
+        return logits
+    return logits.sigmoid() if task == "multi-label" else logits.softmax(-1)
+
+
+def word(task: Task) -> str:
+    """What a likelihood is called."""
+    return "value" if task == "regression" else "probability"
+
+
+def told(task: Task, likely: float) -> str:
+    """A likelihood in words: a percentage, or the value itself."""
+    return f"{likely:.4g}" if task == "regression" else f"{100 * likely:.1f} %"

@@ -1,0 +1,84 @@
+import pytest
+import torch
+from torch import nn
+
+import tiny
+from mitate import Explainer, Explanation
+from mitate.errors import UsageError
+from mitate.models.classifier import Classifier
+from mitate.models.tasks import likelihood, told
+from mitate.view.gallery import build_report
+
+LOGITS = torch.tensor([[0.0, 2.0, -1.0], [3.0, 3.0, 0.0]])
+
+
+def test_likelihoods() -> None:
+    assert torch.equal(likelihood("single-label", LOGITS), LOGITS.softmax(-1))
+    assert torch.equal(likelihood("multi-label", LOGITS), LOGITS.sigmoid())
+    assert torch.equal(likelihood("regression", LOGITS), LOGITS)
+    assert told("multi-label", 0.5) == "50.0 %"
+    assert told("regression", -12.3456) == "-12.35"
+
+
+def test_several_classes_can_be_true(tmp_path) -> None:
+    network = tiny.classifier().network
+    classifier = Classifier.from_module(network, classes=tiny.NAMES, task="multi-label")
+    images = torch.randn(2, 3, 64, 64)
+    explanation = Explainer(classifier, "scorecam", show_progress=False)(images)
+    expected = explanation.logits.sigmoid().gather(1, explanation.classes)
+    torch.testing.assert_close(explanation.probabilities, expected)
+    exclusive = Explainer(Classifier.from_module(network), "scorecam", show_progress=False)(images)
+    assert not torch.allclose(exclusive.maps, explanation.maps)
+    again = Explanation.load(explanation.save(tmp_path / "a.npz"))
+    torch.testing.assert_close(again.probabilities, expected)
+
+
+def test_a_value_is_explained(tmp_path) -> None:
+    class Yield(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.features = nn.Conv2d(3, 4, 3, stride=4)
+            self.head = nn.Linear(4, 1)
+
+        def forward(self, images):
+            return 40 + self.head(self.features(images).relu().mean((-2, -1)))[:, 0]
+
+    torch.manual_seed(0)
+    classifier = Classifier.from_module(Yield(), classes=["tonnes"], task="regression")
+    explanation = Explainer(classifier, layer="features")(torch.randn(2, 3, 32, 32))
+    assert explanation.maps.shape == (2, 1, 8, 8)
+    torch.testing.assert_close(explanation.probabilities, explanation.logits)
+    assert 30 < explanation.probabilities.min() < 50
+    with pytest.raises(UsageError, match="mitate explain"):
+        build_report(classifier, [])
+
+
+def test_the_task_is_kept(tmp_path) -> None:
+    classifier = tiny.classifier()
+    assert classifier.save(tmp_path / "a").task == "single-label"
+    several = Classifier(
+        classifier.network,
+        classifier.class_names,
+        classifier.preprocessing,
+        recipe=classifier.recipe,
+        task="multi-label",
+    )
+    several.save(tmp_path / "b")
+    assert Classifier.load(tmp_path / "a").task == "single-label"
+    assert Classifier.load(tmp_path / "b").task == "multi-label"
+
+
+@pytest.mark.parametrize(
+    ("problem", "task"),
+    [
+        (None, "single-label"),
+        ("single_label_classification", "single-label"),
+        ("multi_label_classification", "multi-label"),
+        ("regression", "regression"),
+    ],
+)
+def test_a_hugging_face_network_tells_its_task(hf_network, hf_folder, problem, task) -> None:
+    pytest.importorskip("transformers")
+    assert Classifier.from_module(hf_network("vit", problem_type=problem)).task == task
+    folder = hf_folder("vit", problem_type=problem)
+    assert Classifier.load(f"hf:{folder}").task == task
