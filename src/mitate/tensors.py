@@ -38,30 +38,35 @@ def varies(maps: Float[Tensor, "*n h w"]) -> Bool[Tensor, "*n"]:
 
 
 def resize_maps(
-    maps: Float[Tensor, "b k h w"], size: tuple[int, int], mode: str = "bilinear"
-) -> Float[Tensor, "b k height width"]:
-    """Resize all maps to ``size`` (height, width) in one operation.
+    maps: Float[Tensor, "b k *cells"], size: Sequence[int], mode: str = "bilinear"
+) -> Float[Tensor, "b k *pixels"]:
+    """Resize all maps to ``size`` (height, width), of volumes with a depth first, at once.
 
-    The result is clipped to the range of each map, which bicubic interpolation overshoots.
+    The result is clipped to the range of each map, which bicubic interpolation overshoots. For
+    volumes ``bilinear`` is linear along each axis.
 
     Raises:
-        UsageError: an unknown mode.
+        UsageError: an unknown mode, or bicubic for a volume.
     """
+    axes = tuple(range(-len(size), 0))
     if mode not in RESIZE_MODES:
         raise UsageError(f"unknown resize mode {mode!r}: use one of {', '.join(RESIZE_MODES)}")
-    if tuple(maps.shape[-2:]) == tuple(size):
+    if mode == "bicubic" and len(size) == 3:
+        raise UsageError("maps of volumes cannot be resized bicubically: use bilinear or nearest")
+    if tuple(maps.shape[2:]) == tuple(size):
         return maps
     exact = at_least_single(maps)
     if mode == "nearest":
-        return F.interpolate(exact, size, mode=mode).to(maps.dtype)
-    resized = F.interpolate(exact, size, mode=mode, align_corners=False)
-    low, high = exact.amin((-2, -1), keepdim=True), exact.amax((-2, -1), keepdim=True)
+        return F.interpolate(exact, tuple(size), mode=mode).to(maps.dtype)
+    linear = "trilinear" if len(size) == 3 else mode
+    resized = F.interpolate(exact, tuple(size), mode=linear, align_corners=False)
+    low, high = exact.amin(axes, keepdim=True), exact.amax(axes, keepdim=True)
     return resized.clamp(low, high).to(maps.dtype)
 
 
-def relative_to_maximum(maps: Float[Tensor, "*n h w"]) -> Float[Tensor, "*n h w"]:
+def relative_to_maximum(maps: Float[Tensor, "b k *cells"]) -> Float[Tensor, "b k *cells"]:
     """Divide each map by its largest absolute value; a map of zeros stays zero."""
-    peak = maps.abs().amax((-2, -1), keepdim=True)
+    peak = maps.abs().amax(tuple(range(2, maps.ndim)), keepdim=True)
     return torch.where(peak > 0, maps / torch.where(peak > 0, peak, 1), 0)
 
 

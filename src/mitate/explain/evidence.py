@@ -50,7 +50,7 @@ class Evidence:
     """
 
     classifier: Classifier
-    inputs: Float[Tensor, "b channels H W"]
+    inputs: Float[Tensor, "b channels *pixels"]
     classes: Int[Tensor, "b k"]
     forward: TappedForward
     index: int
@@ -158,8 +158,8 @@ class Evidence:
 
     def _noisy(self, samples: int, spread: float) -> Iterator[tuple[Tensor, Tensor]]:
         """Activations and gradients of images with Gaussian noise, ``spread`` of their range."""
-        low, high = self.inputs.amin((1, 2, 3)), self.inputs.amax((1, 2, 3))
-        deviation = (spread * (high - low))[:, None, None, None]
+        low, high = self.inputs.flatten(1).amin(1), self.inputs.flatten(1).amax(1)
+        deviation = (spread * (high - low)).reshape(-1, *[1] * (self.inputs.ndim - 1))
         for _ in range(samples):
             noise = [
                 torch.randn(image.shape, generator=generator, dtype=torch.float64)

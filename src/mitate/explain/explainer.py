@@ -106,7 +106,8 @@ class Explainer:
         """Explain images.
 
         Args:
-            images: a batch of preprocessed tensors (b, channels, H, W), or photos or their paths.
+            images: a batch of preprocessed tensors (b, channels, H, W), or photos or their paths;
+                volumes (b, channels, D, H, W) for the methods of gradients.
             top_k: how many of the most probable classes; None takes 3, or all of fewer.
             targets: instead of ``top_k`` one class an image, a list of classes an image,
                 ``"label"`` for the true class, or functions from the network's output to one score
@@ -119,6 +120,11 @@ class Explainer:
             not fit; LayerError: a layer without a spatial grid.
         """
         batch = prepare(self.classifier, images)
+        if batch.inputs.ndim == 5 and not self.method.takes_volumes:
+            raise UsageError(
+                f"{self.method.name} is made for images and was given volumes: use a method of "
+                "gradients, such as layercam"
+            )
         number, class_names = len(batch.inputs), self.classifier.class_names
         shown = tuple(names) or batch.names
         if shown and len(shown) != number:
@@ -194,7 +200,7 @@ class Explainer:
 
     def _explained(
         self,
-        inputs: Float[Tensor, "b channels H W"],
+        inputs: Float[Tensor, "b channels *pixels"],
         wanted: Int[Tensor, "b k"] | None,
         top_k: int | None,
         advance: Advance,
@@ -237,7 +243,8 @@ class Explainer:
         maps = []
         for seen in evidence:
             seen.advance = spent
-            maps.append(self.method.function(*seen.given(needs), **self.options))
+            given = self.method.function(*seen.given(needs), **self.options)
+            maps.append(seen.grid.volume(given))
         spent(len(inputs) * (cost if COUNTED.isdisjoint(needs) else self.method.cost.forwards))
         one = fused(maps, self.fusion).detach()
         return Explanation(
@@ -247,7 +254,7 @@ class Explainer:
             class_names=class_names,
             method=self.method.name,
             layer=f" {AND} ".join(place.name for place in places),
-            input_size=(int(inputs.shape[-2]), int(inputs.shape[-1])),
+            input_size=tuple(inputs.shape[2:]),
             flags=find_flags(one, _blind(evidence, needs)),
             options=self.options,
             seed=self.seed,
@@ -262,7 +269,7 @@ class Explainer:
         samples = int(self.options.get("samples", 0))
         return (
             self.method.cost.of(
-                live, seen.classes.shape[1], seen.grid.height * seen.grid.width, samples
+                live, seen.classes.shape[1], seen.grid.cells, samples
             )
             - self.method.cost.forwards
         )

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from mitate.errors import UsageError
-from mitate.explain.flags import Flag
+from mitate.explain.flags import Flag, find_flags
 from mitate.explain.targets import UNKNOWN
 from mitate.models.tasks import Task, likelihood
 from mitate.tensors import relative_to_maximum, resize_maps
@@ -26,13 +26,14 @@ class Explanation:
     """Maps of a batch of images.
 
     Attributes:
-        maps: (b, k, h, w) on the layer's own grid, as the method gave them.
+        maps: (b, k, h, w) on the layer's own grid, as the method gave them; of volumes
+            (b, k, d, h, w).
         classes: (b, k) the explained classes.
         logits: (b, classes) of the unmasked images.
         class_names: one name a class.
         method: the method's name.
         layer: the layer's name; of several, their names with ` + ` between.
-        input_size: height and width of the network's input.
+        input_size: height and width of the network's input, of volumes with the depth first.
         flags: maps that are zero, constant or not finite, with the reason.
         names: one name an image, where known.
         labels: the true class of each image, -1 where it is not known.
@@ -44,13 +45,13 @@ class Explanation:
         pictures: what the network saw of each photo; None for tensors of unknown origin.
     """
 
-    maps: Float[Tensor, "b k h w"]
+    maps: Float[Tensor, "b k *cells"]
     classes: Int[Tensor, "b k"]
     logits: Float[Tensor, "b n"]
     class_names: tuple[str, ...]
     method: str
     layer: str
-    input_size: tuple[int, int]
+    input_size: tuple[int, ...]
     flags: tuple[Flag, ...] = ()
     names: tuple[str, ...] = ()
     labels: tuple[int, ...] = ()
@@ -111,17 +112,34 @@ class Explanation:
         return next(found, None)
 
     def resize(
-        self, mode: str = "bilinear", size: tuple[int, int] | None = None
-    ) -> Float[Tensor, "b k height width"]:
+        self, mode: str = "bilinear", size: Sequence[int] | None = None
+    ) -> Float[Tensor, "b k *pixels"]:
         """The maps at ``size`` (default: the network's input), resized in one operation.
 
         Args:
-            mode: ``bilinear``, ``bicubic`` (clipped back to each map's range) or ``nearest``.
-            size: height and width in pixels.
+            mode: ``bilinear``, ``bicubic`` (clipped back to each map's range; not of volumes) or
+                ``nearest``.
+            size: height and width in pixels, of volumes with the depth first.
         """
         return resize_maps(self.maps, size or self.input_size, mode)
 
-    def normalized(self) -> Float[Tensor, "b k h w"]:
+    def slice(self, place: int) -> "Explanation":
+        """One slice of the volumes' input as an explanation of images, to be drawn.
+
+        Args:
+            place: along the input's depth; from the end where it is negative.
+
+        Raises:
+            UsageError: the maps are of images, or there is no such slice.
+        """
+        depth, *size = self.input_size if len(self.input_size) == 3 else (0, *self.input_size)
+        if not -depth <= place < depth:
+            why = f"it has {depth}" if depth else "these maps are of images, not of volumes"
+            raise UsageError(f"there is no slice {place}: {why}")
+        maps = resize_maps(self.maps, (depth, *self.maps.shape[3:]))[:, :, place]
+        return replace(self, maps=maps, input_size=tuple(size), flags=find_flags(maps))
+
+    def normalized(self) -> Float[Tensor, "b k *cells"]:
         """The maps divided by their largest absolute value; what is not finite becomes 0."""
         return relative_to_maximum(self.maps.nan_to_num(0, 0, 0))
 
@@ -200,6 +218,8 @@ class Explanation:
         """The pictures, or white ones of the input's size where none are known."""
         if self.pictures:
             return self.pictures
+        if len(self.input_size) == 3:
+            raise UsageError("volumes cannot be drawn: draw one slice, explanation.slice(place)")
         height, width = self.input_size
         return tuple(Image.new("RGB", (width, height), "white") for _ in range(len(self)))
 

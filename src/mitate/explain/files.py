@@ -52,7 +52,7 @@ class Header(BaseModel):
     class_names: tuple[str, ...]
     method: str
     layer: str
-    input_size: tuple[int, int]
+    input_size: tuple[int, ...]
     flags: tuple[FlagFile, ...] = ()
     names: tuple[str, ...] = ()
     labels: tuple[int, ...] = ()
@@ -131,7 +131,7 @@ def _read(path: Path) -> tuple[Header, np.ndarray, np.ndarray, np.ndarray]:
 def _inconsistency(
     header: Header, maps: np.ndarray, classes: np.ndarray, logits: np.ndarray
 ) -> str | None:
-    if [maps.ndim, classes.ndim, logits.ndim] != [4, 2, 2]:
+    if [maps.ndim - len(header.input_size), classes.ndim, logits.ndim] != [2, 2, 2]:
         return "its arrays have other dimensions than maps, classes and logits"
     if {array.dtype.kind for array in (maps, logits)} != {"f"} or classes.dtype.kind != "i":
         return "its arrays are not numbers of the expected kind"

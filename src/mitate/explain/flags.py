@@ -32,13 +32,13 @@ class Flag:
     reason: str
 
 
-def unseen(gradients: Float[Tensor, "b k c h w"]) -> Bool[Tensor, "b k"]:
+def unseen(gradients: Float[Tensor, "b k c *cells"]) -> Bool[Tensor, "b k"]:
     """Where the layer gets no gradient at all."""
     return ~gradients.flatten(2).any(-1)
 
 
 def find_flags(
-    maps: Float[Tensor, "b k h w"], blind: Bool[Tensor, "b k"] | None = None
+    maps: Float[Tensor, "b k *cells"], blind: Bool[Tensor, "b k"] | None = None
 ) -> tuple[Flag, ...]:
     """Flag every map that is not finite, zero or constant.
 
@@ -47,7 +47,7 @@ def find_flags(
     finite = maps.isfinite().flatten(2).all(-1)
     zero = ~maps.flatten(2).any(-1)
     flags = []
-    for image, target in (~finite | ~varies(maps)).nonzero().tolist():
+    for image, target in (~finite | ~varies(maps.flatten(2, -2))).nonzero().tolist():
         kind = "zero" if zero[image, target] else "constant"
         kind = kind if finite[image, target] else "not finite"
         reason = REASONS[kind]

@@ -23,7 +23,7 @@ def checked_fusion(fusion: str) -> str:
     return fusion
 
 
-def fused(maps: Sequence[Float[Tensor, "b k _ _"]], fusion: str) -> Float[Tensor, "b k h w"]:
+def fused(maps: Sequence[Float[Tensor, "b k ..."]], fusion: str) -> Float[Tensor, "b k *cells"]:
     """Fuse maps of the same images and classes on the finest of their grids.
 
     Each is divided by its largest absolute value first (a map of zeros stays), and brought to the
@@ -32,10 +32,8 @@ def fused(maps: Sequence[Float[Tensor, "b k _ _"]], fusion: str) -> Float[Tensor
     """
     if len(maps) == 1:
         return maps[0]
-    height, width = (max(int(layer.shape[axis]) for layer in maps) for axis in (-2, -1))
-    alike = torch.stack(
-        [resize_maps(relative_to_maximum(layer), (height, width)) for layer in maps]
-    )
+    finest = [max(sides) for sides in zip(*(layer.shape[2:] for layer in maps), strict=True)]
+    alike = torch.stack([resize_maps(relative_to_maximum(layer), finest) for layer in maps])
     if fusion == "mean":
         return alike.mean(0)
     return alike.prod(0) if fusion == "product" else alike.amax(0)

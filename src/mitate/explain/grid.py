@@ -58,6 +58,11 @@ class Grid:
             first = activation.movedim(-1, -1 - axes)
         return first if self.depth is None else first.flatten(-3, -2)
 
+    def faced(self, activation: Tensor) -> Tensor:
+        """Give (..., channels, height, width) as ``spatial``, with a depth among the channels."""
+        found = self.volume(self.spatial(activation))
+        return found if self.depth is None else found.flatten(-4, -3)
+
     def volume(self, maps: Tensor) -> Tensor:
         """Give (..., depth, height, width) for maps (..., depth * height, width) of a volume."""
         if self.depth is None:

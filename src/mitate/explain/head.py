@@ -35,7 +35,7 @@ class Head:
 
 def find_head(
     classifier: Classifier,
-    inputs: Float[Tensor, "b channels H W"],
+    inputs: Float[Tensor, "b channels *pixels"],
     place: Place,
     activations: Float[Tensor, "b c h w"],
     logits: Float[Tensor, "b n"],

@@ -29,7 +29,7 @@ class Batch:
         names: one name an image; none for tensors.
     """
 
-    inputs: Float[Tensor, "b channels H W"]
+    inputs: Float[Tensor, "b channels *pixels"]
     pictures: tuple[Image.Image, ...] | None
     names: tuple[str, ...] = ()
 
@@ -104,10 +104,11 @@ def _stacked(tensors: Sequence[Tensor]) -> Tensor:
 
 def _of_tensor(classifier: Classifier, tensor: Tensor) -> Batch:
     batch = tensor[None] if tensor.ndim == 3 else tensor
-    if batch.ndim != 4 or not batch.is_floating_point() or batch.numel() == 0:
+    if batch.ndim not in (4, 5) or not batch.is_floating_point() or batch.numel() == 0:
         raise UsageError(
             f"images are a {tensor.dtype} tensor of shape {tuple(tensor.shape)}; expected a "
-            "preprocessed float batch (images, channels, height, width)"
+            "preprocessed float batch (images, channels, height, width), or of volumes with a "
+            "depth before the height"
         )
     inputs = _finite(batch.detach().to(classifier.device, classifier.dtype))
     return Batch(inputs, _guessed(classifier, inputs))
@@ -126,7 +127,7 @@ def _finite(inputs: Tensor, names: Sequence[str] = ()) -> Tensor:
 
 def _guessed(classifier: Classifier, inputs: Tensor) -> tuple[Image.Image, ...] | None:
     """Pictures of tensors, as the classifier's own normalisation would undo them."""
-    if inputs.shape[1] != len(classifier.preprocessing.mean):
+    if inputs.ndim == 5 or inputs.shape[1] != len(classifier.preprocessing.mean):
         return None
     pixels = classifier.preprocessing.denormalize(inputs)
     return tuple(Image.fromarray(picture) for picture in pixels)

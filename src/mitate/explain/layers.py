@@ -382,7 +382,7 @@ def _look(
     images = faded_noise(inputs)
     given = [tapped_forward(network, image, taps, read=read).activations for image in images]
     for (place, grids), outputs in zip(places, zip(*given, strict=True), strict=True):
-        fitting = (grid for grid in grids if not is_astray(*map(grid.spatial, outputs)))
+        fitting = (grid for grid in grids if not is_astray(*map(grid.faced, outputs)))
         _seen.setdefault(place.module, {})[place.call, grids] = next(fitting, None)
 
 

@@ -145,7 +145,7 @@ class Classifier:
             )
         return logits
 
-    def logits(self, inputs: Float[Tensor, "b channels H W"]) -> Float[Tensor, "b classes"]:
+    def logits(self, inputs: Float[Tensor, "b channels *pixels"]) -> Float[Tensor, "b classes"]:
         """One forward without gradients, in evaluation mode; the network is left as it was."""
         own = inputs.detach().to(self.device, self.dtype, copy=True)
         with evaluating(self.network), torch.no_grad():

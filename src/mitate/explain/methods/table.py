@@ -28,6 +28,7 @@ EVIDENCE: dict[str, str] = {
     "classes": "the explained classes (b, k)",
     "generators": "a random generator an image, seeded by the user's seed and the image",
 }
+FLAT = {"scorer", "suffix", "attention", "slopes", "images", "grid"}  # of images only
 WORD_OF = {
     "scorer": "masked forwards",
     "suffix": "forwards from the layer on",
@@ -112,6 +113,11 @@ class Method:
         return next(word for need, word in WORD_OF.items() if need in self.needs)
 
     @property
+    def takes_volumes(self) -> bool:
+        """Whether it makes maps of volumes (b, channels, D, H, W) too."""
+        return FLAT.isdisjoint(self.needs)
+
+    @property
     def is_control(self) -> bool:
         """Whether the map is made without looking at the network."""
         return self.family == "control"
@@ -144,7 +150,7 @@ class Method:
 
 
 METHODS: dict[str, Method] = {}
-EXPLAINER_KEYWORDS = ("method", "layer", "batch_size", "seed", "show_progress")
+EXPLAINER_KEYWORDS = ("method", "layer", "fusion", "batch_size", "seed", "show_progress")
 
 
 def method(
