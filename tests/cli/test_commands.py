@@ -147,6 +147,19 @@ class TestExplain:
             assert kept[fusion].fusion == fusion
         assert not torch.equal(kept["max"].maps, kept["product"].maps)
 
+    def test_one_class_against_another(self, mitate, ref, photos, tmp_path):
+        words = ("explain", ref, photos, "-o", tmp_path / "out", "--augment")
+        masked = ("--masks", photos)  # no masks, but the controls are made
+        assert mitate(*words, "--against", "いもち病", *masked).code == 0
+        kept = Explanation.load(tmp_path / "out" / "maps" / "gradcam-001.npz")
+        assert kept.options["against"] == "いもち病"
+        assert kept.options["augment"] is True
+        assert "is no class" in mitate(*words, "--against", "rust").error
+        assert (
+            "use a method of gradients"
+            in mitate(*words, "--against", "nearest", "-m", "eigencam").error
+        )
+
     def test_labels_splits_and_limits(self, mitate, ref, photos, tmp_path):
         words = ("explain", ref, photos, "-o", tmp_path / "out", "--json")
         done = mitate(*words, "--label", "brown spot", "--limit", 2)

@@ -114,7 +114,7 @@ def test_tensors_of_other_channels_have_no_pictures() -> None:
     [
         torch.zeros(3),
         torch.zeros(2, 2),
-        torch.zeros(1, 2, 3, 8, 8),
+        torch.zeros(1, 2, 3, 4, 8, 8),
         torch.zeros(0, 3, 8, 8),
         torch.zeros(1, 3, 0, 8),
         torch.zeros(1, 3, 8, 8, dtype=torch.uint8),

@@ -43,7 +43,9 @@ def read(output):
 
 def make_scorer(network: nn.Module, images: Tensor, **options) -> Scorer:
     classes = torch.tensor([[0, 2]]).expand(len(images), -1)
-    return Scorer(network, read, images, classes, **options)
+    with torch.no_grad():
+        whole = network(images)
+    return Scorer(network, read, images, classes, whole, **options)
 
 
 @pytest.mark.parametrize(("batch_size", "batches"), [(16, [3, 15]), (4, [3, 4, 4, 4, 3])])
@@ -94,7 +96,9 @@ def test_leaving_dead_channels_out_changes_nothing() -> None:
 def test_nothing_wanted_runs_nothing() -> None:
     watched, images = Watched(networks.make("with relu")), networks.make_images(2)
     masks = torch.rand(2, 3, 4, 6, dtype=torch.float64)
-    scores = make_scorer(watched, images).logits(masks, torch.zeros(2, 3, dtype=torch.bool))
+    scorer = make_scorer(watched, images)
+    watched.batches.clear()
+    scores = scorer.logits(masks, torch.zeros(2, 3, dtype=torch.bool))
     assert watched.batches == []
     assert not scores.any()
 

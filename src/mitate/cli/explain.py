@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from mitate.cli.parsing import Fusion, Json, Methods, Options, Out, options_of
+from mitate.cli.parsing import Flag, Fusion, Json, Methods, Options, Out, options_of
 from mitate.cli.places import check_folder
 from mitate.cli.tables import print_json, print_table, tell
 
@@ -21,6 +21,9 @@ def explain(
     method: Methods = ("gradcam",),
     layer: str = "auto",
     fusion: Fusion = "max",
+    against: str | None = None,
+    strength: float = 1.0,
+    augment: Flag = False,
     top_k: Annotated[int | None, Parameter(name=["--top-k", "-k"])] = None,
     option: Options = (),
     label: str | None = None,
@@ -44,6 +47,10 @@ def explain(
         method: how maps are made (mitate methods); repeat it to see several side by side.
         layer: a layer's name (mitate layers), auto, or several as "A + B".
         fusion: how the maps of several layers become one.
+        against: explain each class against this one, or against the nearest ones (nearest).
+        strength: how much of the other class's score --against takes off.
+        augment: average over mirrored and over paler and stronger copies: smoother, six times the
+            cost.
         top_k: how many of the most probable classes; 3, or all of fewer, when not given.
         option: an option of a method, NAME=VALUE.
         label: the true class of all photos; otherwise it is the CSV's or the folder's name.
@@ -73,6 +80,9 @@ def explain(
         methods=method,
         layer=layer,
         fusion=fusion,
+        against=against,
+        strength=strength,
+        augment=augment,
         top_k=top_k,
         options=options_of(option),
         masks=open_masks(masks),

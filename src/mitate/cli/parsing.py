@@ -13,6 +13,7 @@ Methods = Annotated[
 ]
 Options = Annotated[tuple[str, ...], Parameter(name="--option", negative=(), show_default=False)]
 Fusion = Literal["max", "mean", "product"]
+Flag = Annotated[bool, Parameter(negative=())]
 Json = Annotated[bool, Parameter(name="--json", negative=())]
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from mitate.cli.explain import SOME_FAILED
-from mitate.cli.parsing import Fusion, Methods, Options, Out, options_of
+from mitate.cli.parsing import Flag, Fusion, Methods, Options, Out, options_of
 from mitate.cli.places import check_folder
 from mitate.cli.tables import tell
 
@@ -18,6 +18,9 @@ def report(
     method: Methods = ("gradcam",),
     layer: str = "auto",
     fusion: Fusion = "max",
+    against: str | None = None,
+    strength: float = 1.0,
+    augment: Flag = False,
     option: Options = (),
     split: Literal["train", "valid", "test"] | None = None,
     right: int = 3,
@@ -38,6 +41,10 @@ def report(
         method: maps in the gallery; repeat it for several.
         layer: a layer's name (mitate layers), auto, or several as "A + B".
         fusion: how the maps of several layers become one.
+        against: explain each class against this one, or against the nearest ones (nearest).
+        strength: how much of the other class's score --against takes off.
+        augment: average over mirrored and over paler and stronger copies: smoother, six times the
+            cost.
         option: an option of a method, NAME=VALUE.
         split: another split of the data set.
         right: right predictions a class in the gallery.
@@ -65,6 +72,9 @@ def report(
         methods=method,
         layer=layer,
         fusion=fusion,
+        against=against,
+        strength=strength,
+        augment=augment,
         options=options_of(option),
         right=right,
         wrong=wrong,

@@ -101,6 +101,7 @@ class Evidence:
             read,
             self.inputs,
             self.classes,
+            self.forward.logits.detach(),
             self.batch_size,
             self.advance,
             self.classifier.task,

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from mitate.errors import TargetError, UsageError
 from mitate.explain import layers
+from mitate.explain.augmentation import VARIANTS, averaged
+from mitate.explain.contrast import checked_contrast
 from mitate.explain.evidence import DIFFERENTIATED, Evidence, plain_score
 from mitate.explain.explanation import Explanation, joined
 from mitate.explain.flags import find_flags, unseen
@@ -52,6 +54,9 @@ class Explainer:
         layer: LayerSpec | Sequence[LayerSpec] = "auto",
         *,
         fusion: str = "max",
+        against: str | int | None = None,
+        strength: float = 1.0,
+        augment: bool = False,
         batch_size: int = 16,
         seed: int = 0,
         show_progress: bool | None = None,
@@ -67,6 +72,13 @@ class Explainer:
                 one map, on the finest of their grids.
             fusion: how the maps of several layers, each divided by its largest value, become one:
                 ``max``, ``mean`` or ``product``.
+            against: explain why a class rather than another: a class by name or index, or
+                ``nearest`` for the classes of the nearest scores (FinerCAM: see ``Contrast``). For
+                methods of gradients; a function as the target does it for the others.
+            strength: how much of the other's score is taken off.
+            augment: average the maps of the image, of its mirror image, and of both at 0.9 and 1.1
+                times the contrast, which smooths (grad-cam's ``aug_smooth``) and costs six times
+                as much.
             batch_size: images, or masked images, in one forward.
             seed: seeds methods that draw random numbers; the global state is not touched.
             show_progress: None shows it for methods of many forwards on a terminal.
@@ -84,6 +96,15 @@ class Explainer:
         self.seed = seed
         self.show_progress = show_progress
         self.fusion = checked_fusion(fusion)
+        self.contrast = checked_contrast(against, strength, self.classifier.class_names)
+        if self.contrast is not None and not self.method.differentiates:
+            raise UsageError(
+                f"{self.method.name} cannot explain one class against another: use a method of "
+                "gradients, such as hirescam, or targets=lambda logits: logits[:, 0] - logits[:, 1]"
+            )
+        self.augment = augment
+        compared = {"against": against, "strength": strength} if self.contrast else {}
+        self.modifiers = {**compared, **({"augment": True} if augment else {})}
         self.layers = layers.split(layer)
         network = self.classifier.network
         self._named = [
@@ -131,8 +152,10 @@ class Explainer:
             raise UsageError(f"{len(shown)} names for {number} images: give one an image")
         known = label_indices(labels, number, class_names)
         functions = named_functions(targets)
-        if functions is not None and labels is not None:
-            raise TargetError("labels are of classes: leave them out with target functions")
+        if functions is not None and (labels is not None or self.contrast is not None):
+            raise TargetError(
+                "labels and against are of classes: leave them out with target functions"
+            )
         if functions is None:
             explainer, wanted = self, self._wanted(targets, known, number, top_k)
         else:
@@ -195,8 +218,24 @@ class Explainer:
             for start in range(0, len(inputs), self.batch_size):
                 chosen = slice(start, start + self.batch_size)
                 targets = None if wanted is None else wanted[chosen]
-                parts.append(self._explained(inputs[chosen], targets, top_k, advance))
+                parts.append(self._smoothed(inputs[chosen], targets, top_k, advance))
             return joined(parts)
+
+    def _smoothed(
+        self,
+        inputs: Float[Tensor, "b channels *pixels"],
+        wanted: Int[Tensor, "b k"] | None,
+        top_k: int | None,
+        advance: Advance,
+    ) -> Explanation:
+        if not self.augment:
+            return self._explained(inputs, wanted, top_k, advance)
+
+        def explain(images: Tensor, classes: Tensor | None) -> Explanation:
+            named = wanted if classes is None else classes
+            return self._explained(images, named, top_k, lambda n: advance(n / len(VARIANTS)))
+
+        return averaged(explain, inputs)
 
     def _explained(
         self,
@@ -228,7 +267,7 @@ class Explainer:
                 index,
                 place,
                 self._grid(place, inputs, forward.activations[index]),
-                plain_score,
+                self.contrast or plain_score,
                 self.batch_size,
                 self.seed,
                 self._traces,
@@ -256,7 +295,7 @@ class Explainer:
             layer=f" {AND} ".join(place.name for place in places),
             input_size=tuple(inputs.shape[2:]),
             flags=find_flags(one, _blind(evidence, needs)),
-            options=self.options,
+            options={**self.options, **self.modifiers},
             seed=self.seed,
             cost=cost,
             task=self.classifier.task,
@@ -268,9 +307,7 @@ class Explainer:
         live = round(float(varies(seen.activations).sum(1).float().mean()))
         samples = int(self.options.get("samples", 0))
         return (
-            self.method.cost.of(
-                live, seen.classes.shape[1], seen.grid.cells, samples
-            )
+            self.method.cost.of(live, seen.classes.shape[1], seen.grid.cells, samples)
             - self.method.cost.forwards
         )
 

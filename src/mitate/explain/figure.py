@@ -47,12 +47,12 @@ def draw(
         for index in range(len(first))
     ]
     several = len(explanations) > 1
-    headings = [f"{e.method} · {e.layer}" for e in explanations for _ in range(e.classes.shape[1])]
+    headings = [_heading(e) for e in explanations for _ in range(e.classes.shape[1])]
     return draw_sheet(
         rows,
         colormap=colormap,
         column_titles=["", *headings] if several else (),
-        title=title or ("" if several else f"{first.method} · {first.layer}"),
+        title=title or ("" if several else _heading(first)),
         signed=signed,
     )
 
@@ -69,6 +69,15 @@ def as_html(explanation: Explanation) -> str:
     more = len(explanation) - len(shown)
     note = f"<p>and {more} more images: explanation[{MOST_ROWS}:].plot()</p>" if more else ""
     return f'<img src="data:image/png;base64,{picture}" alt="{alt}" style="max-width:100%">{note}'
+
+
+def _heading(explanation: Explanation) -> str:
+    """How the maps were made, in words."""
+    options = explanation.options
+    against = f"against {options['against']}" if "against" in options else ""
+    augmented = "augmented" if options.get("augment") else ""
+    words = (explanation.method, explanation.layer, explanation.fusion, against, augmented)
+    return " · ".join(word for word in words if word)
 
 
 def _row(

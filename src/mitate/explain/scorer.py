@@ -1,11 +1,12 @@
 """The only place that runs masked forwards.
 
-Masks stay on their own small grid until their turn: each batch is upsampled, scaled, multiplied
-with its images and scored, so that memory follows the batch size and not the number of masks.
-Batches cross images, and every class's score comes from the same forward.
+Masks of pixels are made when their turn comes: each batch is made (upsampled and scaled, where the
+masks have a small grid of their own), laid over its images and scored, so that memory follows the
+batch size and not the number of masks. Batches cross images, and every class's score comes from the
+same forward.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -20,6 +21,7 @@ from mitate.models.tasks import Task, likelihood
 from mitate.tensors import at_least_single, to_unit_range
 
 Advance = Callable[[int], None]
+Make = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Scorer:
         read: takes the logits (b, n) from the network's output.
         images: the preprocessed images (b, channels, H, W).
         classes: the explained classes (b, k).
+        whole: all logits of the unmasked images (b, n).
         batch_size: masked forwards in one batch.
         advance: called with the number of forwards done.
         task: what the logits mean.
@@ -40,6 +43,7 @@ class Scorer:
     read: Read
     images: Float[Tensor, "b channels H W"]
     classes: Int[Tensor, "b k"]
+    whole: Float[Tensor, "b n"]
     batch_size: int = 16
     advance: Advance = field(default=lambda forwards: None)
     task: Task = "single-label"
@@ -51,6 +55,7 @@ class Scorer:
         *,
         noise: Float[Tensor, "b 1 H W"] | None = None,
         share: float = 1.0,
+        behind: Float[Tensor, "b channels H W"] | None = None,
     ) -> Float[Tensor, "b m k"]:
         """Probability of the explained classes under each wanted mask; 0 where unwanted.
 
@@ -63,42 +68,90 @@ class Scorer:
             wanted: which of them are scored.
             noise: added to every mask of an image.
             share: what the masked image is multiplied with.
+            behind: pictures that show where a mask is less than 1.
         """
-        return self._scores(masks, wanted, self._likelihood, noise, share)
+
+        def make(owner: Tensor, number: Tensor) -> Tensor:
+            pixels = share * to_unit_range(self.upsampled(masks[owner, number]))
+            return pixels if noise is None else pixels + share * noise[owner]
+
+        return self._filled(masks, wanted, self.each(wanted, make, behind=behind))
 
     def logits(
         self, masks: Float[Tensor, "b m h w"], wanted: Bool[Tensor, "b m"]
     ) -> Float[Tensor, "b m k"]:
         """Logits of the explained classes under each wanted mask; 0 where unwanted."""
-        return self._scores(masks, wanted, lambda logits: logits)
+
+        def make(owner: Tensor, number: Tensor) -> Tensor:
+            return to_unit_range(self.upsampled(masks[owner, number]))
+
+        return self._filled(masks, wanted, self._scored(wanted, make, lambda logits: logits))
+
+    def own_probabilities(self) -> Float[Tensor, "b k"]:
+        """Probability of the explained classes for the unmasked images."""
+        return self._likelihood(at_least_single(self.whole)).gather(1, self.classes)
+
+    def each(
+        self,
+        wanted: Bool[Tensor, "b m"],
+        make: Make,
+        *,
+        behind: Float[Tensor, "b channels H W"] | None = None,
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Score masks that are made when their turn comes, a batch at a time.
+
+        Args:
+            wanted: which masks of which image are scored.
+            make: from owners (n,) and numbers (n,) to masks of pixels (n, 1, H, W).
+            behind: pictures that show where a mask is less than 1.
+
+        Yields:
+            Owners (n,), numbers (n,), masks (n, 1, H, W) and probabilities of the explained classes
+            (n, k), as ``probabilities`` has them.
+        """
+        return self._scored(wanted, make, self._likelihood, behind)
 
     def masked_logits(
-        self, owners: Int[Tensor, " n"], masks: Float[Tensor, "n 1 H W"]
+        self,
+        owners: Int[Tensor, " n"],
+        masks: Float[Tensor, "n 1 H W"],
+        behind: Float[Tensor, "b channels H W"] | None = None,
     ) -> Float[Tensor, "n classes"]:
         """All logits of the owners' images times the masks; differentiable where the masks are."""
         with evaluating(self.network), torch.set_grad_enabled(masks.requires_grad):
-            masked = self.images[owners] * masks.to(self.images.dtype)
+            shown = masks.to(self.images.dtype)
+            masked = self.images[owners] * shown
+            if behind is not None:
+                masked = masked + behind[owners].to(masked.dtype) * (1 - shown)
             return at_least_single(self.read(self.network(masked)))
 
-    def _scores(
+    def upsampled(self, masks: Float[Tensor, "n h w"]) -> Float[Tensor, "n 1 H W"]:
+        """Masks at the size of the images, bilinearly."""
+        size = self.images.shape[-2:]
+        return F.interpolate(masks[:, None], size, mode="bilinear", align_corners=False)
+
+    def _scored(
         self,
-        masks: Tensor,
         wanted: Tensor,
+        make: Make,
         score: Callable[[Tensor], Tensor],
-        noise: Tensor | None = None,
-        share: float = 1.0,
-    ) -> Float[Tensor, "b m k"]:
+        behind: Tensor | None = None,
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
         owners, numbers = wanted.nonzero(as_tuple=True)
-        scores = masks.new_zeros(*wanted.shape, self.classes.shape[1])
         for start in range(0, len(owners), self.batch_size):
             chosen = slice(start, start + self.batch_size)
             owner, number = owners[chosen], numbers[chosen]
-            pixels = share * self._upsampled(masks[owner, number])
-            if noise is not None:
-                pixels = pixels + share * noise[owner]
-            logits = self.masked_logits(owner, pixels)
-            scores[owner, number] = score(logits).gather(1, self.classes[owner]).to(scores.dtype)
+            masks = make(owner, number)
+            found = score(self.masked_logits(owner, masks, behind)).gather(1, self.classes[owner])
             self.advance(len(owner))
+            yield owner, number, masks, found
+
+    def _filled(
+        self, masks: Tensor, wanted: Tensor, batches: Iterator[tuple[Tensor, ...]]
+    ) -> Float[Tensor, "b m k"]:
+        scores = masks.new_zeros(*wanted.shape, self.classes.shape[1])
+        for owner, number, _, found in batches:
+            scores[owner, number] = found.to(scores.dtype)
         return scores
 
     def _likelihood(self, logits: Float[Tensor, "n classes"]) -> Float[Tensor, "n classes"]:
@@ -109,8 +162,3 @@ class Scorer:
     def _of_nothing(self) -> Float[Tensor, "1 classes"]:
         first = torch.zeros(1, dtype=torch.long, device=self.images.device)
         return self.masked_logits(first, torch.zeros_like(self.images[:1, :1]))
-
-    def _upsampled(self, masks: Float[Tensor, "n h w"]) -> Float[Tensor, "n 1 H W"]:
-        size = self.images.shape[-2:]
-        pixels = F.interpolate(masks[:, None], size, mode="bilinear", align_corners=False)
-        return to_unit_range(pixels)

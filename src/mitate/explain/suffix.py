@@ -6,7 +6,6 @@ what does is run for every altered activation.
 """
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +16,13 @@ from torch.fx import Graph, GraphModule, Node
 
 from mitate.errors import MitateWarning
 from mitate.explain.grid import Grid
-from mitate.explain.scorer import Advance
+from mitate.explain.scorer import Advance, Make
 from mitate.explain.tap import Place, replaced_forward
 from mitate.models.classifier import Classifier
 from mitate.models.mode import evaluating
 from mitate.models.tasks import likelihood
 from mitate.tensors import at_least_single
 
-Make = Callable[[Tensor, Tensor], Tensor]
 TOLERANCE = 1e-3  # of the logits' largest value, between the graph's and the network's
 
 

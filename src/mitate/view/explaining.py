@@ -29,6 +29,7 @@ from mitate.view.earlier import clear, maps_name, sheet_name, told
 from mitate.view.photos import Shot, open_shot, shown_names, with_known_labels
 
 ROWS = 8
+MODIFIERS = ("against", "strength", "augment")
 UNMARKED = (
     "no photo has a mask with anything in it where the network looks, so no share of energy is "
     "told: check the masks, and the mask value"
@@ -77,16 +78,13 @@ def explain_photos(
     folder: Path,
     *,
     methods: Sequence[str],
-    layer: str = "auto",
-    fusion: str = "max",
     top_k: int | None = None,
     options: Mapping[str, Any] | None = None,
     masks: MaskIndex | None = None,
     mask_value: int | None = None,
     style: Style | None = None,
-    batch_size: int = 16,
-    seed: int = 0,
     shown: bool = True,
+    **settings: Any,
 ) -> Explained:
     """Explain photos by several methods, side by side; a bad photo is told and left out.
 
@@ -99,24 +97,20 @@ def explain_photos(
         records: the photos; a label that is no class of the classifier counts as unknown.
         folder: where all goes.
         methods: names; each is taken once.
-        layer: where the maps are made; several with ` + ` between.
-        fusion: how the maps of several layers become one.
         top_k: how many of the most probable classes; None takes 3, or all of fewer.
         options: each goes to the methods that have it.
         masks: true regions; with them the share of each map's energy on them is measured.
         mask_value: the value of index masks that marks the region.
         style: how overlays are drawn.
-        batch_size: images, or masked images, in one forward.
-        seed: of random methods.
         shown: show progress.
+        **settings: of ``Explainer``: layer, fusion, against, strength, augment, batch_size, seed.
 
     Raises:
         UsageError: an unknown method, layer, option or colormap, or more classes than there are.
     """
     checked_top_k(top_k, len(classifier.class_names))
     style = (style or Style()).checked()
-    places = {"layer": layer, "fusion": fusion}
-    settings = {**places, "batch_size": batch_size, "seed": seed, "show_progress": False}
+    settings = {**settings, "show_progress": False}
     explainers = explainers_of(classifier, methods, options or {}, **settings)
     controls = controls_beside(explainers, **settings)
     records = with_known_labels(records, classifier.class_names)
@@ -168,10 +162,11 @@ def explainers_of(
 
 
 def controls_beside(explainers: Sequence[Explainer], **settings: Any) -> list[Explainer]:
-    """Explainers of the controls that are not among some explainers."""
+    """Explainers of the controls that are not among some explainers, without their modifiers."""
     there = {explainer.method.name for explainer in explainers}
     missing = [name for name in CONTROLS if name not in there]
-    return [Explainer(explainers[0].classifier, name, **settings) for name in missing]
+    plain = {name: value for name, value in settings.items() if name not in MODIFIERS}
+    return [Explainer(explainers[0].classifier, name, **plain) for name in missing]
 
 
 def _opened(

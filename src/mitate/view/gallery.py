@@ -48,8 +48,6 @@ def build_report(
     records: Sequence[Record],
     *,
     methods: Sequence[str] = ("gradcam",),
-    layer: str = "auto",
-    fusion: str = "max",
     options: Mapping[str, Any] | None = None,
     right: int = 3,
     wrong: int = 6,
@@ -60,6 +58,7 @@ def build_report(
     title: str = "",
     notices: Sequence[str] = (),
     shown: bool = True,
+    **settings: Any,
 ) -> tuple[Report, list[str]]:
     """Predict every photo, explain a choice of them; give the report and what could not be read.
 
@@ -67,8 +66,6 @@ def build_report(
         classifier: what is reported on.
         records: the photos; a label that is no class of the classifier counts as unknown.
         methods: the maps in the gallery.
-        layer: where they are made; several with ` + ` between.
-        fusion: how the maps of several layers become one.
         options: each goes to the methods that have it.
         right: right predictions a class in the gallery, from the most to the least certain.
         wrong: wrong predictions a class, the most certain first.
@@ -79,6 +76,7 @@ def build_report(
         title: of the report.
         notices: what should be known about the data.
         shown: show progress.
+        **settings: of ``Explainer``, as for ``explain_photos``.
 
     Raises:
         ImageError: none of the photos can be read; UsageError: a method, layer, option, colormap
@@ -92,8 +90,7 @@ def build_report(
             "with `mitate explain`"
         )
     style = (style or Style()).checked()
-    places = {"layer": layer, "fusion": fusion}
-    explainers = explainers_of(classifier, methods, options or {}, **places)
+    explainers = explainers_of(classifier, methods, options or {}, **settings)
     names = classifier.class_names
     predicted, failures = _predict(classifier, with_known_labels(records, names), shown)
     if not predicted:
@@ -105,7 +102,7 @@ def build_report(
         )
     energy: tuple[EnergyRow, ...] = ()
     if masks is not None:
-        everyone = [*explainers, *controls_beside(explainers, **places)]
+        everyone = [*explainers, *controls_beside(explainers, **settings)]
         judged = [p.record for p in predicted]
         comparison, missed = measure(everyone, judged, masks, mask_value, shown=shown)
         energy = tuple(_energy_rows(comparison))

@@ -1,10 +1,12 @@
 """The one table of methods: what each needs, what it costs, and who published it."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import wraps
+from types import MappingProxyType
 from typing import Any
 
 from jaxtyping import Float
@@ -28,6 +30,7 @@ EVIDENCE: dict[str, str] = {
     "classes": "the explained classes (b, k)",
     "generators": "a random generator an image, seeded by the user's seed and the image",
 }
+DERIVED = {"gradients", "curvature", "noisy", "slopes", "attention"}
 FLAT = {"scorer", "suffix", "attention", "slopes", "images", "grid"}  # of images only
 WORD_OF = {
     "scorer": "masked forwards",
@@ -53,6 +56,8 @@ class Cost:
         per_channel: for each channel of the layer that varies over space.
         per_cell: for each cell of the layer's grid.
         per_sample: for each of the method's ``samples``.
+        per_group: for each of the method's ``groups`` and each explained class.
+        per_window: for each place of the method's ``window`` at its ``stride``.
         partial: whether channels and cells cost a forward from the layer on only.
     """
 
@@ -61,18 +66,30 @@ class Cost:
     per_channel: float = 0
     per_cell: float = 0
     per_sample: float = 0
+    per_group: float = 0
+    per_window: float = 0
     partial: bool = False
 
     def of(
-        self, channels: int, classes: int, cells: int = 0, samples: int = 0, share: float = 1
+        self,
+        channels: int,
+        classes: int,
+        cells: int = 0,
+        options: Mapping[str, Any] = MappingProxyType({}),
+        share: float = 1,
     ) -> float:
         """The cost of one image; ``share`` is that of a forward from the layer on."""
+        counted = (
+            (self.per_sample, lambda: options["samples"]),
+            (self.per_group, lambda: options["groups"] * classes),
+            (self.per_window, lambda: windows_across(options["window"], options["stride"]) ** 2),
+        )
         repeated = self.per_channel * channels + self.per_cell * cells
         return (
             self.forwards
             + self.per_class * classes
             + repeated * (share if self.partial else 1)
-            + self.per_sample * samples
+            + sum(each * number() for each, number in counted if each)
         )
 
     def __str__(self) -> str:
@@ -82,6 +99,8 @@ class Cost:
             f"live channels{parts}": self.per_channel,
             f"cells{parts}": self.per_cell,
             "samples": self.per_sample,
+            "classes x groups": self.per_group,
+            "windows": self.per_window,
         }
         told = [f"{'' if n == 1 else f'{n:g} x '}{word}" for word, n in terms.items() if n]
         return " + ".join([f"{self.forwards:g}", *told])
@@ -111,6 +130,11 @@ class Method:
     def looks_at(self) -> str:
         """What it needs of the network, in words."""
         return next(word for need, word in WORD_OF.items() if need in self.needs)
+
+    @property
+    def differentiates(self) -> bool:
+        """Whether it sees the score through its derivatives."""
+        return not DERIVED.isdisjoint(self.needs)
 
     @property
     def takes_volumes(self) -> bool:
@@ -149,8 +173,23 @@ class Method:
         )
 
 
+def windows_across(window: float, stride: float) -> int:
+    """How many windows lie along a side; both are shares of it, and the last may cross the edge."""
+    return math.ceil((1 - window) / stride - 1e-9) + 1
+
+
 METHODS: dict[str, Method] = {}
-EXPLAINER_KEYWORDS = ("method", "layer", "fusion", "batch_size", "seed", "show_progress")
+EXPLAINER_KEYWORDS = (
+    "method",
+    "layer",
+    "fusion",
+    "against",
+    "strength",
+    "augment",
+    "batch_size",
+    "seed",
+    "show_progress",
+)
 
 
 def method(
