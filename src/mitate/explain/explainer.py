@@ -305,9 +305,8 @@ class Explainer:
     def _cost(self, seen: Evidence) -> float:
         """Forward-equivalents an image at one layer, but for the forward that all layers share."""
         live = round(float(varies(seen.activations).sum(1).float().mean()))
-        samples = int(self.options.get("samples", 0))
         return (
-            self.method.cost.of(live, seen.classes.shape[1], seen.grid.cells, samples)
+            self.method.cost.of(live, seen.classes.shape[1], seen.grid.cells, self.options)
             - self.method.cost.forwards
         )
 

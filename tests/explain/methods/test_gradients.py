@@ -119,3 +119,8 @@ def test_several_layers_are_fused_on_the_finest_grid(fusion: str) -> None:
     torch.testing.assert_close(fused(parts, fusion), expected)
     listed = Explainer(classifier, "hirescam", [network.stem, "tapped"], fusion=fusion)
     torch.testing.assert_close(listed(images, targets=targets).maps, expected)
+
+
+def test_the_product_of_what_speaks_against_is_nothing() -> None:
+    signed = [torch.tensor([[[[1.0, -2.0, 0.5]]]]), torch.tensor([[[[1.0, -1.0, -1.0]]]])]
+    assert fused(signed, "product").tolist() == [[[[0.5, 0.0, 0.0]]]]

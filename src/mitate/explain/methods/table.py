@@ -79,17 +79,15 @@ class Cost:
         share: float = 1,
     ) -> float:
         """The cost of one image; ``share`` is that of a forward from the layer on."""
-        counted = (
-            (self.per_sample, lambda: options["samples"]),
-            (self.per_group, lambda: options["groups"] * classes),
-            (self.per_window, lambda: windows_across(options["window"], options["stride"]) ** 2),
-        )
+        across = windows_across(options.get("window", 1), options.get("stride", 1))
         repeated = self.per_channel * channels + self.per_cell * cells
         return (
             self.forwards
             + self.per_class * classes
             + repeated * (share if self.partial else 1)
-            + sum(each * number() for each, number in counted if each)
+            + self.per_sample * options.get("samples", 0)
+            + self.per_group * options.get("groups", 0) * classes
+            + self.per_window * across**2
         )
 
     def __str__(self) -> str:
