@@ -38,19 +38,133 @@ def torchcams(extractor, network: nn.Module, place: int, target: int) -> torch.T
     return found[0]
 
 
+def grad_cams(peers, kind: str, name: str, target: int, **options) -> torch.Tensor:
+    """A peer's map on the layer's own grid, before it is scaled and enlarged."""
+    network, kept = networks.make(name), []
+    handle = network.tapped.register_forward_hook(lambda module, args, given: kept.append(given))
+    images = networks.make_images(2)
+    score = network(images)[:, target].sum()
+    handle.remove()
+    (slopes,) = torch.autograd.grad(score, kept, create_graph=True)
+    made, of = kept[0], [target] * 2
+    if kind != "ShapleyCAM":
+        made, slopes = made.detach().numpy(), slopes.detach().numpy()
+    with getattr(peers, kind)(network, [network.tapped], **options) as cam:
+        found = cam.get_cam_image(images, network.tapped, of, made, slopes, False)
+    return torch.as_tensor(found).relu()
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_gradcam_is_torchcams(torchcam, name: str) -> None:
-    ours = relative_to_maximum(maps(name))
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        ("GradCAM", "gradcam"),
+        ("XGradCAM", "xgradcam"),
+        ("LayerCAM", "layercam"),
+    ],
+)
+def test_is_torchcams(torchcam, kind: str, method: str, name: str) -> None:
+    ours = maps(name, method)
     for place in range(2):
         for index, target in enumerate((0, 3)):
             network = networks.make(name)
-            extractor = torchcam.GradCAM(network, "tapped")
-            theirs = torchcams(extractor, network, place, target)
-            torch.testing.assert_close(ours[place, index], relative_to_maximum(theirs.detach()))
+            extractor = getattr(torchcam, kind)(network, "tapped")
+            theirs = torchcams(extractor, network, place, target).detach()
+            torch.testing.assert_close(ours[place, index], theirs, rtol=1e-5, atol=1e-7)
+
+
+def test_cam_is_torchcams_which_keeps_what_speaks_against(torchcam) -> None:
+    ours = maps("pooled", "cam", signed=True)
+    for place in range(2):
+        network = networks.make("pooled")
+        extractor = torchcam.CAM(network, "tapped", "head")
+        theirs = torchcams(extractor, network, place, 3).detach()
+        torch.testing.assert_close(ours[place, 1], theirs, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_gradcam_is_grad_cams(pytorch_grad_cam, name: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        ("GradCAM", "gradcam"),
+        ("HiResCAM", "hirescam"),
+        ("GradCAMElementWise", "elementwise"),
+        ("XGradCAM", "xgradcam"),
+        ("LayerCAM", "layercam"),
+        ("ShapleyCAM", "shapleycam"),
+    ],
+)
+def test_is_grad_cams(pytorch_grad_cam, kind: str, method: str, name: str) -> None:
+    ours = maps(name, method)
+    for index, target in enumerate((0, 3)):
+        theirs = grad_cams(pytorch_grad_cam, kind, name, target)
+        torch.testing.assert_close(ours[:, index], theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_gradcampp_is_grad_cams_without_its_epsilon(pytorch_grad_cam) -> None:
+    """Their 1e-6 beside squares of gradients decides where gradients are as small as these."""
+    ours = relative_to_maximum(maps("with relu", "gradcampp"))[:, 1]
+    network, images = networks.make("with relu"), networks.make_images(2)
+    theirs = grad_cams(pytorch_grad_cam, "GradCAMPlusPlus", "with relu", 3)
+    far = (ours - relative_to_maximum(theirs[:, None])[:, 0]).abs().max()
+    with torch.no_grad():  # the same network with scores, and so gradients, a thousand times larger
+        network.head.weight *= 1000
+    larger = Explainer(Classifier.from_module(network, classes=5), "gradcampp", "tapped")
+    steep = larger(images, targets=[3, 3]).maps
+    kept: list[torch.Tensor] = []
+    network.tapped.register_forward_hook(lambda module, args, given: kept.append(given))
+    (slopes,) = torch.autograd.grad(network(images)[:, 3].sum(), kept)
+    with pytorch_grad_cam.GradCAMPlusPlus(network, [network.tapped]) as cam:
+        theirs = cam.get_cam_image(
+            images, network.tapped, [3, 3], kept[0].detach().numpy(), slopes.numpy(), False
+        )
+    expected = torch.as_tensor(theirs).relu()
+    near = (steep[:, 0] - expected).abs().max() / expected.max()
+    assert near < 1e-5
+    assert far > 100 * near
+
+
+def test_torchcams_gradcampp_takes_the_cube(torchcam) -> None:
+    """It divides a copy: what weights the channels is the positive gradient's third power."""
+    network, kept = networks.make("with relu"), []
+    network.tapped.register_forward_hook(lambda module, args, given: kept.append(given))
+    score = network(networks.make_images(2)[:1])[0, 3]
+    (slopes,) = torch.autograd.grad(score, kept)
+    cubes = slopes.relu().pow(3).sum((-2, -1), keepdim=True)
+    fresh = networks.make("with relu")
+    extractor = torchcam.GradCAMpp(fresh, "tapped")
+    found = torchcams(extractor, fresh, 0, 3).detach()
+    torch.testing.assert_close(found, (cubes * kept[0]).sum(1)[0].relu().detach())
+
+
+def test_grad_cams_eigencam_centres(pytorch_grad_cam) -> None:
+    """The paper decomposes the activations as they are; theirs has each cell's mean taken off."""
+    kept: list[torch.Tensor] = []
+    network = networks.make("with relu")
+    network.tapped.register_forward_hook(lambda module, args, given: kept.append(given))
+    network(networks.make_images(2))
+    cells = kept[0].detach().flatten(2).mT
+    _, _, directions = torch.linalg.svd(cells - cells.mean(1, keepdim=True))
+    expected = (cells - cells.mean(1, keepdim=True)) @ directions[:, 0, :, None]
+    theirs = grad_cams_plain(pytorch_grad_cam, kept[0].detach())
+    torch.testing.assert_close(expected[..., 0].abs().float(), theirs.flatten(1).abs())
+
+
+def grad_cams_plain(peers, activations: torch.Tensor) -> torch.Tensor:
+    from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection
+
+    return torch.as_tensor(get_2d_projection(activations.numpy()))
+
+
+def test_grad_cams_fem_counts_without_the_mean(pytorch_grad_cam) -> None:
+    """The paper weights where a channel is high by its mean; theirs weights all of the channel."""
+    ours = maps("with relu", "fem", deviations=1.0)[:, 0]
+    theirs = grad_cams(pytorch_grad_cam, "FEM", "with relu", 0, k=1)
+    assert not torch.allclose(relative_to_maximum(ours[:, None])[:, 0], theirs / theirs.max())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradcam_is_grad_cams_when_enlarged(pytorch_grad_cam, name: str) -> None:
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     ours = to_unit_range(resize_maps(maps(name), networks.SIZE))
