@@ -1,8 +1,15 @@
 """The same maps by hand and by the peers: top-k classes of a batch of preprocessed images."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+CAPTUM: dict[str, dict[str, Any]] = {
+    "IntegratedGradients": {"n_steps": 32, "internal_batch_size": 16},
+    "Occlusion": {"sliding_window_shapes": (3, 56, 56), "strides": (3, 28, 28)},
+}
 
 
 def hook_loop(network: nn.Module, layer: nn.Module, images: Tensor, k: int) -> np.ndarray:
@@ -40,6 +47,7 @@ def grad_cam(
         order = network(images).topk(k).indices
     explain = getattr(pytorch_grad_cam, method)(model=network, target_layers=[layer])
     explain.batch_size = 16
+    hooks = getattr(explain, "activations_and_grads", None)
     try:
         return np.stack(
             [
@@ -52,7 +60,8 @@ def grad_cam(
             axis=1,
         )
     finally:
-        explain.activations_and_grads.release()
+        if hooks is not None:
+            hooks.release()
 
 
 def torchcam(
@@ -61,20 +70,27 @@ def torchcam(
     """torchcam: one forward, a call a class."""
     from torchcam import methods
 
-    with getattr(methods, method)(network, layer) as extractor:
+    kind = getattr(methods, method)
+    differentiates = issubclass(kind, methods.GradCAM.__mro__[1]) and method != "SmoothGradCAMpp"
+    with kind(network, layer) as extractor:
         scores = network(images)
         order = scores.topk(k).indices
-        keep = {"retain_graph": True} if method == "GradCAM" else {}
+        keep = {"retain_graph": True} if differentiates else {}
         maps = [extractor(order[:, r].tolist(), scores, **keep)[0] for r in range(k)]
     return torch.stack(maps, 1).detach().numpy()
 
 
-def captum(network: nn.Module, layer: nn.Module, images: Tensor, k: int) -> np.ndarray:
-    """captum's LayerGradCam: a call a class."""
-    from captum.attr import LayerGradCam
+def captum(
+    network: nn.Module, layer: nn.Module, images: Tensor, k: int, method: str = "LayerGradCam"
+) -> np.ndarray:
+    """captum: a call a class; of methods of pixels the colours are added up."""
+    from captum import attr
 
     with torch.no_grad():
         order = network(images).topk(k).indices
-    explain = LayerGradCam(network, layer)
-    maps = [explain.attribute(images, target=order[:, r], relu_attributions=True) for r in range(k)]
-    return torch.cat(maps, 1).detach().numpy()
+    given = {"relu_attributions": True} if method == "LayerGradCam" else CAPTUM.get(method, {})
+    kind = getattr(attr, method)
+    explain = kind(network, layer) if method in ("LayerGradCam", "GuidedGradCam") else kind(network)
+    pixels = images.clone().requires_grad_()
+    maps = [explain.attribute(pixels, target=order[:, r], **given).sum(1) for r in range(k)]
+    return torch.stack(maps, 1).detach().numpy()

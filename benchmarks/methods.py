@@ -1,0 +1,122 @@
+"""Every method beside every peer that has it, as ratios to one plain forward of the batch.
+
+python -m benchmarks.methods [NAME …]    prints the tables, of some methods or of all
+"""
+
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks import peers
+from benchmarks.timing import best_seconds
+from mitate import Classifier, Explainer, imports
+from mitate.explain.methods import METHODS
+
+K = 3
+COLUMNS = ("torchcam", "grad-cam", "captum")
+RUN = {"torchcam": peers.torchcam, "grad-cam": peers.grad_cam, "captum": peers.captum}
+# The names that peers give to a method: torchcam 0.5.0, grad-cam 1.5.7, captum 0.9.0.
+THEIRS: dict[str, dict[str, str]] = {
+    "cam": {"torchcam": "CAM"},
+    "gradcam": {"torchcam": "GradCAM", "grad-cam": "GradCAM", "captum": "LayerGradCam"},
+    "hirescam": {"grad-cam": "HiResCAM"},
+    "elementwise": {"grad-cam": "GradCAMElementWise"},
+    "layercam": {"torchcam": "LayerCAM", "grad-cam": "LayerCAM"},
+    "xgradcam": {"torchcam": "XGradCAM", "grad-cam": "XGradCAM"},
+    "gradcampp": {"torchcam": "GradCAMpp", "grad-cam": "GradCAMPlusPlus"},
+    "smoothgradcampp": {"torchcam": "SmoothGradCAMpp"},
+    "shapleycam": {"grad-cam": "ShapleyCAM"},
+    "eigencam": {"grad-cam": "EigenCAM"},
+    "eigengradcam": {"grad-cam": "EigenGradCAM"},
+    "kpcacam": {"grad-cam": "KPCA_CAM"},
+    "fem": {"grad-cam": "FEM"},
+    "fullgrad": {"grad-cam": "FullGrad"},
+    "scorecam": {"torchcam": "ScoreCAM", "grad-cam": "ScoreCAM"},
+    "ablationcam": {"grad-cam": "AblationCAM"},
+    "sscam": {"torchcam": "SSCAM"},
+    "iscam": {"torchcam": "ISCAM"},
+    "occlusion": {"captum": "Occlusion"},
+    "gradient": {"captum": "Saliency"},
+    "inputxgradient": {"captum": "InputXGradient"},
+    "integratedgradients": {"captum": "IntegratedGradients"},
+    "guidedgradcam": {"captum": "GuidedGradCam"},
+}
+MANY_FORWARDS = ("masked forwards", "perturbed")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, one of its layers, and how many images are explained at once."""
+
+    network: str
+    layer: str
+    images: int
+
+    def made(self) -> tuple[nn.Module, nn.Module, Tensor]:
+        """The network, its layer and the images."""
+        torch.manual_seed(0)
+        network = imports.timm().create_model(self.network).eval()
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(self.images, 3, 224, 224, generator=generator)
+        return network, network.get_submodule(self.layer), images
+
+
+CHEAP = (Case("convnext_tiny", "stages.3", 16), Case("resnet50", "layer4", 16))
+DEAR = (Case("resnet18", "layer4", 1),)
+
+
+def tables(wanted: tuple[str, ...] = ()) -> Iterator[str]:
+    """Cheap methods on batches, those of many forwards on one image."""
+    many = {name for name, method in METHODS.items() if method.family in MANY_FORWARDS}
+    for cases, chosen in ((CHEAP, METHODS.keys() - many), (DEAR, many)):
+        names = [name for name in METHODS if name in chosen and (not wanted or name in wanted)]
+        for case in cases:
+            if names:
+                yield from _table(case, names)
+
+
+def _table(case: Case, names: list[str]) -> Iterator[str]:
+    yield ""
+    yield f"## {case.network} at `{case.layer}`, top {K}, {case.images} image(s)"
+    yield ""
+    yield f"| x one plain forward | mitate | {' | '.join(COLUMNS)} |"
+    yield "| --- | --- | " + " | ".join("---" for _ in COLUMNS) + " |"
+    for name in names:
+        print(f"{case.network} {name}", file=sys.stderr)
+        yield _row(case, name)
+
+
+def _row(case: Case, name: str) -> str:
+    network, layer, images = case.made()
+    explainer = Explainer(
+        Classifier.from_module(network), name, case.layer, show_progress=False, batch_size=16
+    )
+    works = {"plain": partial(_forward, network, images)}
+    works["mitate"] = partial(explainer, images, K)
+    for peer, theirs in THEIRS.get(name, {}).items():
+        works[peer] = partial(RUN[peer], network, layer, images, K, theirs)
+    told = {}
+    for work in list(works)[1:]:
+        try:
+            seconds = best_seconds({"plain": works["plain"], work: works[work]}, 2)
+            told[work] = f"{seconds[work] / seconds['plain']:.2f}"
+        except Exception as exc:  # a peer that fails is told, and the others are measured
+            told[work] = f"fails: {type(exc).__name__}"
+    cells = " | ".join(told.get(column, "") for column in ("mitate", *COLUMNS))
+    return f"| `{name}` | {cells} |"
+
+
+def _forward(network: nn.Module, images: Tensor) -> Tensor:
+    """One plain eager forward, as people write it: recording."""
+    output: Tensor = network(images)
+    return output
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    print("\n".join(tables(tuple(sys.argv[1:]))))
