@@ -1,9 +1,8 @@
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from largest import Largest
 from mitate.explain.explainer import Explainer
 from mitate.explain.scorer import Scorer
 from mitate.models.classifier import Classifier
@@ -23,28 +22,13 @@ class Watched(nn.Module):
         return self.inner(images)
 
 
-class Largest(TorchDispatchMode):
-    """Notes the largest tensor that any operation gives."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.numbers = 0
-
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        result = operation(*args, **(kwargs or {}))
-        tensors = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
-        self.numbers = max([self.numbers, *(t.untyped_storage().nbytes() for t in tensors)])
-        return result
-
-
 def read(output):
     return output
 
 
 def make_scorer(network: nn.Module, images: Tensor, **options) -> Scorer:
     classes = torch.tensor([[0, 2]]).expand(len(images), -1)
-    with torch.no_grad():
-        whole = network(images)
+    whole = images.new_zeros(len(images), networks.CLASSES)
     return Scorer(network, read, images, classes, whole, **options)
 
 
@@ -96,9 +80,7 @@ def test_leaving_dead_channels_out_changes_nothing() -> None:
 def test_nothing_wanted_runs_nothing() -> None:
     watched, images = Watched(networks.make("with relu")), networks.make_images(2)
     masks = torch.rand(2, 3, 4, 6, dtype=torch.float64)
-    scorer = make_scorer(watched, images)
-    watched.batches.clear()
-    scores = scorer.logits(masks, torch.zeros(2, 3, dtype=torch.bool))
+    scores = make_scorer(watched, images).logits(masks, torch.zeros(2, 3, dtype=torch.bool))
     assert watched.batches == []
     assert not scores.any()
 

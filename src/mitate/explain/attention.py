@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -21,17 +21,45 @@ SOFTMAX = (torch.softmax, F.softmax, Tensor.softmax)
 
 @dataclass(frozen=True)
 class Attention:
-    """Attention probabilities of every block, first to last, and their gradients.
+    """Attention probabilities of the blocks over one grid of tokens, first to last.
 
     Attributes:
         probabilities: an entry a block, (b, heads, queries, keys); rows add up to 1.
-        gradients: an entry a block, (b, k, heads, queries, keys), of every target's score.
+        slopes: their gradients, an entry a block, (b, k, heads, queries, keys), when asked for.
+        readers: the tokens that the head reads: the class token, or the patches.
         prefix: tokens before the patches.
+        size: height and width of the patches' grid.
     """
 
     probabilities: tuple[Float[Tensor, "b heads n n"], ...]
-    gradients: tuple[Float[Tensor, "b k heads n n"], ...]
+    slopes: Callable[[], tuple[Float[Tensor, "b k heads n n"], ...]]
+    readers: Bool[Tensor, " n"]
     prefix: int
+    size: tuple[int, int]
+
+    @property
+    def reads_patches(self) -> bool:
+        """Whether the head reads the patches themselves."""
+        return bool(self.readers[self.prefix :].any())
+
+    def seen(self, matrix: Float[Tensor, "*b n n"]) -> Float[Tensor, "*b h w"]:
+        """What the readers take of each patch: the mean of their rows, folded."""
+        row = matrix[..., self.readers, :].mean(-2)[..., self.prefix :]
+        return row.reshape(*row.shape[:-1], *self.size)
+
+
+def readers(last: Float[Tensor, "b heads n n"], prefix: int) -> Bool[Tensor, " n"]:
+    """Which tokens the head reads, by the gradients at the last block's probabilities.
+
+    Where none of the patches' rows counts, it is those before them that do; otherwise the patches.
+    """
+    counts = last.flatten(0, 1).abs().sum((0, 2)) > 0
+    patches = torch.arange(len(counts), device=counts.device) >= prefix
+    if (counts & patches).any() or not prefix:
+        return patches
+    if counts.any():
+        return counts
+    return torch.arange(len(counts), device=counts.device) == 0
 
 
 class AttentionTap(TorchFunctionMode):
@@ -56,9 +84,8 @@ class AttentionTap(TorchFunctionMode):
         given = dict(kwargs or {})
         if func is F.scaled_dot_product_attention:
             return self._attended(*args, **given)
-        if func is F.multi_head_attention_forward:
-            with self:  # its own calls are of interest too
-                return func(*args, **given)
+        if func is F.multi_head_attention_forward and _is_plain(*args, **given):
+            return self._attended_by_module(*args, **given)
         output = func(*args, **given)
         if func in SOFTMAX and _is_attention(output):
             return self._keep(output)
@@ -96,6 +123,36 @@ class AttentionTap(TorchFunctionMode):
             )
         return self._keep(scores.softmax(-1)) @ value
 
+    def _attended_by_module(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        width: int,
+        heads: int,
+        in_weight: Tensor,
+        in_bias: Tensor | None,
+        *rest: Any,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        **_: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Torch's multi-head attention of tokens (n, b, width), in the open."""
+        out_weight, out_bias = rest[4:6]
+        tokens, number = query.shape[:2]
+        parts = F.linear(query, in_weight, in_bias).reshape(tokens, number, 3, heads, -1)
+        mask = attn_mask
+        if mask is not None and mask.ndim == 3:
+            mask = mask.reshape(number, heads, tokens, tokens)
+        queries, keys, values = parts.permute(2, 1, 3, 0, 4)
+        given = self._attended(queries, keys, values, mask)
+        output = F.linear(given.permute(2, 0, 1, 3).flatten(2), out_weight, out_bias)
+        if not need_weights:
+            return output, None
+        seen = self.kept[-1]
+        return output, seen.mean(1) if average_attn_weights else seen
+
     def _keep(self, probabilities: Tensor) -> Tensor:
         if not self.gradients:
             self.kept.append(probabilities.detach())
@@ -104,6 +161,32 @@ class AttentionTap(TorchFunctionMode):
         leaf = probabilities if probabilities.requires_grad else probabilities.detach()
         self.kept.append(leaf if leaf.requires_grad else leaf.requires_grad_())
         return self.kept[-1]
+
+
+def _is_plain(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    width: int,
+    heads: int,
+    in_weight: Tensor | None,
+    in_bias: Tensor | None,
+    *rest: Any,
+    key_padding_mask: Tensor | None = None,
+    static_k: Tensor | None = None,
+    static_v: Tensor | None = None,
+    **_: Any,
+) -> bool:
+    """Whether torch's multi-head attention is of a batch of tokens to themselves, no key added."""
+    added = (*rest[:2], key_padding_mask, static_k, static_v)  # biases of keys and of values
+    itself = query is key is value or (torch.equal(query, key) and torch.equal(key, value))
+    return (
+        query.ndim == 3
+        and in_weight is not None
+        and all(tensor is None for tensor in added)
+        and not rest[2]
+        and itself
+    )
 
 
 def _is_attention(output: Any) -> bool:

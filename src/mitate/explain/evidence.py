@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mitate.explain.attention import Attention
+from mitate.errors import LayerError
+from mitate.explain.attention import Attention, readers
 from mitate.explain.grid import Grid
 from mitate.explain.head import Head, find_head
 from mitate.explain.scorer import Advance, Scorer
@@ -125,10 +126,30 @@ class Evidence:
 
     @cached_property
     def attention(self) -> Attention:
-        """Attention probabilities and their gradients."""
-        probabilities = tuple(kept.detach() for kept in self.forward.probabilities)
-        slopes = self.forward.attention_gradients(self._scores)
-        return Attention(probabilities, slopes, self.grid.prefix)
+        """Attention over the layer's tokens, in every block that has it.
+
+        Raises:
+            LayerError: no block attends from each of the layer's cells to each.
+        """
+        prefix, cells = self.grid.prefix, self.grid.cells
+        shape = (len(self.inputs), prefix + cells, prefix + cells)
+        every = self.forward.probabilities
+        chosen = [i for i, kept in enumerate(every) if (len(kept), *kept.shape[-2:]) == shape]
+        if not chosen:
+            there = f"it attends over {_told(every)} tokens" if every else "it has no attention"
+            raise LayerError(
+                f"no block of this network attends from each of the {shape[1]} tokens of "
+                f"{self.place.name!r} to each ({there}; windows are not read): name a layer of the "
+                "transformer's grid, or use a method of gradients, such as layercam"
+            )
+        last = self.forward.attention_gradients(self._scores[:, :1])[chosen[-1]][:, 0]
+
+        def slopes() -> tuple[Tensor, ...]:
+            given = self.forward.attention_gradients(self._scores)
+            return tuple(at_least_single(given[i]) for i in chosen)
+
+        kept = tuple(at_least_single(every[i].detach()) for i in chosen)
+        return Attention(kept, slopes, readers(last, prefix), prefix, self.size)
 
     @property
     def slopes(self) -> Callable[[Tensor], Tensor]:
@@ -183,3 +204,8 @@ class Evidence:
         slopes = forward.gradients(self.score(forward.logits, self.classes))[0]
         self.advance(len(images) * (1 + 2 * self.classes.shape[1]))
         return at_least_single(slopes)
+
+
+def _told(probabilities: Sequence[Tensor]) -> str:
+    """How many tokens blocks attend over, each number once."""
+    return ", ".join(str(n) for n in dict.fromkeys(kept.shape[-1] for kept in probabilities))

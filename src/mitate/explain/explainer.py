@@ -274,17 +274,19 @@ class Explainer:
             )
             for index, place in enumerate(places)
         ]
-        cost = self.method.cost.forwards + sum(self._cost(seen) for seen in evidence)
+        planned = self.method.cost.forwards + sum(self._cost(seen) for seen in evidence)
+        told: list[float] = []
 
         def spent(forwards: float) -> None:
-            advance(forwards / cost)
+            told.append(forwards)
+            advance(forwards / planned)
 
-        maps = []
+        maps, counted = [], not COUNTED.isdisjoint(needs)
         for seen in evidence:
             seen.advance = spent
             given = self.method.function(*seen.given(needs), **self.options)
             maps.append(seen.grid.volume(given))
-        spent(len(inputs) * (cost if COUNTED.isdisjoint(needs) else self.method.cost.forwards))
+        advance(len(inputs) - sum(told) / planned)
         one = fused(maps, self.fusion).detach()
         return Explanation(
             maps=one,
@@ -297,7 +299,7 @@ class Explainer:
             flags=find_flags(one, _blind(evidence, needs)),
             options={**self.options, **self.modifiers},
             seed=self.seed,
-            cost=cost,
+            cost=self._spent(sum(told) / len(inputs), evidence) if counted else planned,
             task=self.classifier.task,
             fusion=self.fusion if len(places) > 1 else "",
         )
@@ -309,6 +311,12 @@ class Explainer:
             self.method.cost.of(live, seen.classes.shape[1], seen.grid.cells, self.options)
             - self.method.cost.forwards
         )
+
+    def _spent(self, told: float, evidence: Sequence[Evidence]) -> float:
+        """Forward-equivalents an image: what was told, the images' own forward and gradients."""
+        derived = not DIFFERENTIATED.isdisjoint(self.method.needs)
+        classes = sum(seen.classes.shape[1] for seen in evidence) if derived else 0
+        return 1 + told + self.method.cost.per_class * classes
 
     def _names(self, classes: int) -> tuple[str, ...]:
         names = self.classifier.class_names

@@ -130,6 +130,16 @@ class Scorer:
         size = self.images.shape[-2:]
         return F.interpolate(masks[:, None], size, mode="bilinear", align_corners=False)
 
+    def scaled(self, masks: Float[Tensor, "b m h w"]) -> Float[Tensor, "b m h w"]:
+        """Masks whose upsampled pixels reach from 0 to 1; a constant one becomes zero."""
+        bounds = [
+            torch.stack(self.upsampled(part).flatten(1).aminmax(dim=1))
+            for part in torch.split(masks.flatten(0, 1), self.batch_size)
+        ]
+        low, high = torch.cat(bounds, 1).reshape(2, *masks.shape[:2], 1, 1)
+        span = high - low
+        return torch.where(span > 0, (masks - low) / torch.where(span > 0, span, 1), 0)
+
     def _scored(
         self,
         wanted: Tensor,

@@ -15,13 +15,23 @@ from mitate.models.classifier import Classifier
 from oracles import networks
 
 LAYOUTS = ("with relu in place", "channels last", "tokens", "used twice, first", "several outputs")
+FEWER = {"rise": {"samples": 12}}  # where the default would only take longer
+OF_ROUNDED_NUMBERS = {"random", "rise", "fem"}  # seeded by the image's own, or a step function
+DIFFERENCES = {"groupcam", "occlusion"}  # of probabilities, which bfloat16 hardly tells apart
 
-pytestmark = pytest.mark.parametrize("method", METHODS)
+# Attention needs networks that have it: tests/explain/methods/test_attention.py.
+pytestmark = pytest.mark.parametrize(
+    "method", [name for name, method in METHODS.items() if method.family != "attention"]
+)
 
 
 def explainer(method: str, network: networks.Halves, **options) -> Explainer:
     return Explainer(
-        Classifier.from_module(network, classes=networks.CLASSES), method, network.layer, **options
+        Classifier.from_module(network, classes=networks.CLASSES),
+        method,
+        network.layer,
+        **FEWER.get(method, {}),
+        **options,
     )
 
 
@@ -161,7 +171,7 @@ def test_a_network_that_alters_its_input_does_not_alter_the_users(method: str) -
     given = images.clone()
     made = explainer(method, network)(images).maps
     assert torch.equal(given, images)
-    if {"images", "generators"}.isdisjoint(METHODS[method].needs):
+    if method != "groupcam" and {"images", "generators"}.isdisjoint(METHODS[method].needs):
         torch.testing.assert_close(made, plain)
 
 
@@ -207,8 +217,8 @@ def test_half_precision_is_near_single(method: str, dtype: torch.dtype) -> None:
     half = explainer(method, copy.deepcopy(network).to(dtype))(images, targets=targets)
     assert half.maps.isfinite().all()
     assert half.maps.dtype == half.logits.dtype == torch.float32
-    # The one is seeded by the image's own numbers, the other a step function: both of rounded ones.
-    if method not in ("random", "fem"):
+    lost = OF_ROUNDED_NUMBERS | (DIFFERENCES if dtype == torch.bfloat16 else set())
+    if method not in lost:
         peak, near = single.maps.abs().max(), 0.15 if method == "reciprocam" else 0.06
         assert (half.maps - single.maps).abs().max() < near * peak
 
@@ -227,4 +237,4 @@ def test_it_is_documented(method: str) -> None:
     assert entry.summary.endswith((".", ").", "."))
     assert len(entry.summary) < 100
     assert "doi:" in entry.cite or "arXiv:" in entry.cite
-    assert entry.cost.of(100, 3) >= 1
+    assert entry.cost.of(100, 3, options=entry.options) >= 1

@@ -1,6 +1,23 @@
 """The published ways to make a map, one file a family; importing this fills the table."""
 
-from mitate.explain.methods import controls, decomposition, gradients, masked
+from mitate.explain.methods import (
+    attention,
+    controls,
+    decomposition,
+    gradients,
+    masked,
+    perturbed,
+)
 from mitate.explain.methods.table import METHODS, Method, find_method
 
-__all__ = ["METHODS", "Method", "controls", "decomposition", "find_method", "gradients", "masked"]
+__all__ = [
+    "METHODS",
+    "Method",
+    "attention",
+    "controls",
+    "decomposition",
+    "find_method",
+    "gradients",
+    "masked",
+    "perturbed",
+]

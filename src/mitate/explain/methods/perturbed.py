@@ -11,7 +11,7 @@ from torch import Tensor, einsum, where
 from mitate.errors import UsageError
 from mitate.explain.methods.table import Cost, method, windows_across
 from mitate.explain.scorer import Scorer
-from mitate.tensors import varies
+from mitate.tensors import at_least_single, varies
 
 BLUR = 51  # pixels of the kernel's side, and 50 its deviation, as in Group-CAM's code
 FILLS = ("grey", "blur")
@@ -50,16 +50,16 @@ def groupcam(
     if groups < 1 or not 0 <= percentile < 100:
         raise UsageError("use 1 group or more, and a percentile from 0 to under 100")
     weighted = gradients.mean((-2, -1), keepdim=True) * activations[:, None]
-    parts = weighted.split(math.ceil(weighted.shape[2] / groups), 2)
+    parts = torch.split(weighted, math.ceil(weighted.shape[2] / groups), 2)
     sums = torch.stack([part.sum(2) for part in parts], 2).relu()
-    limit = sums.flatten(-2).quantile(percentile / 100, -1)[..., None, None]
-    masks = scorer.spread(where(sums > limit, sums, 0).flatten(1, 2))
+    masks = scorer.scaled(_denoised(sums, percentile).flatten(1, 2))
     behind = blurred(scorer.images)
     scores = scorer.probabilities(masks, varies(masks), behind=behind)
     nothing = torch.zeros_like(masks[:, :1])
-    unmasked = scorer.probabilities(nothing, ~varies(nothing), behind=behind)
-    gains = (scores - unmasked).unflatten(1, sums.shape[1:3]).diagonal(dim1=1, dim2=3)
-    return einsum("bgk,bkghw->bkhw", gains, masks.reshape(sums.shape)).relu()
+    always = torch.ones(len(masks), 1, dtype=torch.bool, device=masks.device)
+    gains = scores - scorer.probabilities(nothing, always, behind=behind)
+    own = gains.reshape(*sums.shape[:3], -1).diagonal(dim1=1, dim2=3)
+    return einsum("bgk,bkghw->bkhw", own, masks.reshape(sums.shape)).relu()
 
 
 @method(
@@ -96,24 +96,23 @@ def rise(
     """
     if samples < 1 or cells < 1 or not 0 < keep <= 1:
         raise UsageError("use 1 sample and 1 cell or more, and keep over 0 and at most 1")
-    classes, size = scorer.classes, scorer.images.shape[-2:]
+    own, size = scorer.own_probabilities(), scorer.images.shape[-2:]
     drawn = [_coarse_masks(samples, cells, keep, size, generator) for generator in generators]
-    kept, shifts = (torch.stack(part).to(classes.device) for part in zip(*drawn, strict=True))
-    down, across = (_enlarging(cells, pixels).to(classes.device) for pixels in size)
+    kept, shifts = (torch.stack(part).to(own.device) for part in zip(*drawn, strict=True))
+    down, across = (_enlarging(cells, pixels).to(own) for pixels in size)
 
     def make(owner: Tensor, number: Tensor) -> Tensor:
         top, left = shifts[owner, number].unbind(-1)
         rows = down[top[:, None] + torch.arange(size[0], device=top.device)]
         columns = across[left[:, None] + torch.arange(size[1], device=top.device)]
-        small = kept[owner, number].to(rows.dtype)
-        return (rows @ small @ columns.mT)[:, None]
+        return (rows @ kept[owner, number].to(own) @ columns.mT)[:, None]
 
-    every = torch.ones(kept.shape[:2], dtype=torch.bool, device=classes.device)
-    total = torch.zeros(*classes.shape, *grid, dtype=torch.float64, device=classes.device)
+    every = torch.ones(kept.shape[:2], dtype=torch.bool, device=own.device)
+    total = own.new_zeros(*own.shape, *grid)
     for owner, _, masks, found in scorer.each(every, make):
         shown = F.adaptive_avg_pool2d(masks, grid)
-        total.index_add_(0, owner, (found[..., None, None] * shown).to(total.dtype))
-    return (total / (samples * keep)).to(scorer.precision)
+        total.index_add_(0, owner, found[..., None, None] * shown)
+    return total / (samples * keep)
 
 
 @method(
@@ -145,10 +144,8 @@ def occlusion(
             mean colour where it was normalised; or ``blur``.
 
     Raises:
-        UsageError: shares that are none, pixels that no window would cover, or no such fill.
+        UsageError: shares that are none, a stride over the window, or no such fill.
     """
-    if not 0 < stride <= window <= 1:
-        raise UsageError("window and stride are shares of the image's sides: 0 < stride <= window")
     if fill not in FILLS:
         raise UsageError(f"no fill is called {fill!r}: use {' or '.join(FILLS)}")
     images, number = scorer.images, windows_across(window, stride)
@@ -158,7 +155,7 @@ def occlusion(
 
     def make(owner: Tensor, place: Tensor) -> Tensor:
         hidden = down[place // number, :, None] & across[place % number, None, :]
-        return (~hidden)[:, None]
+        return (~hidden).to(images.dtype)[:, None]
 
     every = torch.ones(len(images), number**2, dtype=torch.bool, device=images.device)
     own, behind = scorer.own_probabilities(), blurred(images) if fill == "blur" else None
@@ -166,20 +163,32 @@ def occlusion(
     for owner, place, _, found in scorer.each(every, make, behind=behind):
         falls[owner, place] = own[owner] - found
     rows, columns = (
-        _averaging(side.to(own.dtype), cells) for side, cells in zip((down, across), grid, strict=True)
+        _averaging(side.to(own.dtype), cells)
+        for side, cells in zip((down, across), grid, strict=True)
     )
-    return einsum("yi,bijk,xj->bkyx", rows, falls.unflatten(1, (number, number)), columns)
+    return einsum("yi,bijk,xj->bkyx", rows, falls.reshape(len(own), number, number, -1), columns)
 
 
 def blurred(images: Float[Tensor, "b channels H W"]) -> Float[Tensor, "b channels H W"]:
     """Images under a Gaussian of 51 pixels, or as many as fit, reflected at the border."""
     half = min(BLUR // 2, min(images.shape[-2:]) - 1)
-    places = torch.arange(-half, half + 1, device=images.device)
+    places = torch.arange(
+        -half, half + 1, device=images.device, dtype=at_least_single(images).dtype
+    )
     bell = torch.exp(-((places / (BLUR - 1)) ** 2) / 2)
-    bell = (bell / bell.sum()).to(images.dtype).expand(images.shape[1], 1, 1, -1)
-    padded = F.pad(images, (half, half, half, half), mode="reflect")
+    bell = (bell / bell.sum()).expand(images.shape[1], 1, 1, -1)
+    padded = F.pad(at_least_single(images), (half, half, half, half), mode="reflect")
     rows = F.conv2d(padded, bell, groups=images.shape[1])
     return F.conv2d(rows, bell.mT, groups=images.shape[1])
+
+
+def _denoised(groups: Float[Tensor, "*n h w"], percentile: float) -> Float[Tensor, "*n h w"]:
+    """Zero at and under each group's percentile, which lies between two neighbours."""
+    ordered = groups.flatten(-2).sort(-1).values
+    place = percentile / 100 * (ordered.shape[-1] - 1)
+    below, above = ordered[..., math.floor(place)], ordered[..., math.ceil(place)]
+    limit = below + place % 1 * (above - below)
+    return where(groups > limit[..., None, None], groups, 0)
 
 
 def _coarse_masks(
@@ -188,8 +197,7 @@ def _coarse_masks(
     """Which cells are kept (samples, cells, cells), and shifts in pixels (samples, 2)."""
     kept = torch.rand(samples, cells, cells, generator=generator) < keep
     shifts = [
-        torch.randint(math.ceil(pixels / cells), (samples,), generator=generator)
-        for pixels in size
+        torch.randint(math.ceil(pixels / cells), (samples,), generator=generator) for pixels in size
     ]
     return kept, torch.stack(shifts, -1)
 
@@ -203,11 +211,14 @@ def _enlarging(cells: int, pixels: int) -> Float[Tensor, "large cells"]:
 
 def _windows(number: int, window: float, stride: float, pixels: int) -> Tensor:
     """Which pixels of a side each window covers (windows, pixels)."""
-    first = (torch.arange(number) * stride * pixels).round()[:, None]
+    start = torch.arange(number, dtype=torch.float64)[:, None] * stride
+    first, end = (start * pixels).round(), ((start + window) * pixels).round()
     places = torch.arange(pixels)
-    return (places >= first) & (places < first + max(round(window * pixels), 1))
+    return (places >= first) & (places < end.maximum(first + 1))
 
 
-def _averaging(cover: Float[Tensor, "windows pixels"], cells: int) -> Float[Tensor, "cells windows"]:
+def _averaging(
+    cover: Float[Tensor, "windows pixels"], cells: int
+) -> Float[Tensor, "cells windows"]:
     """From values of windows to means of pixels, each the mean of its windows, over cells."""
     return F.adaptive_avg_pool1d(cover / cover.sum(0).clamp(min=1), cells).mT

@@ -81,12 +81,14 @@ class Cost:
         """The cost of one image; ``share`` is that of a forward from the layer on."""
         across = windows_across(options.get("window", 1), options.get("stride", 1))
         repeated = self.per_channel * channels + self.per_cell * cells
+        drawn: int = options.get("samples", 0)
+        groups: int = options.get("groups", 0)
         return (
             self.forwards
             + self.per_class * classes
             + repeated * (share if self.partial else 1)
-            + self.per_sample * options.get("samples", 0)
-            + self.per_group * options.get("groups", 0) * classes
+            + self.per_sample * drawn
+            + self.per_group * groups * classes
             + self.per_window * across**2
         )
 
@@ -172,7 +174,13 @@ class Method:
 
 
 def windows_across(window: float, stride: float) -> int:
-    """How many windows lie along a side; both are shares of it, and the last may cross the edge."""
+    """How many windows lie along a side; both are shares of it, and the last may cross the edge.
+
+    Raises:
+        UsageError: shares that are none, or a stride over the window, which leaves pixels out.
+    """
+    if not 0 < stride <= window <= 1:
+        raise UsageError("window and stride are shares of the image's sides: 0 < stride <= window")
     return math.ceil((1 - window) / stride - 1e-9) + 1
 
 
