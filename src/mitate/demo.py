@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mitate.audit.comparison import CONTROLS, Comparison
+from mitate.auditing.comparison import CONTROLS, Comparison
 from mitate.data.dataset import Dataset, read_dataset
 from mitate.data.masks import MaskIndex
 from mitate.data.paddy import write_paddy

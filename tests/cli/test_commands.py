@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::mitate.drawing.fonts.MissingGly
 
 def first_without_energy(monkeypatch):
     """As if the first photo's maps were zero."""
-    from mitate.audit import comparison
+    from mitate.auditing import comparison
 
     def energy_share(maps, masks, measured=comparison.energy_share):
         shares = measured(maps, masks)

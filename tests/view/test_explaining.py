@@ -128,7 +128,7 @@ class TestMasks:
         json.dumps(done.places_as_dicts())
 
     def test_shares_are_of_the_predicted_class(self, classifier, folder, tmp_path, masks):
-        from mitate.audit.localisation import energy_share
+        from mitate.auditing.localisation import energy_share
 
         done = explain(classifier, folder, tmp_path / "out", masks=masks, mask_value=2)
         maps = Explanation.load(tmp_path / "out" / "maps" / "gradcam-001.npz")

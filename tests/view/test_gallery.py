@@ -179,7 +179,7 @@ def test_where_the_maps_lie(fitted, tmp_path):
 
 
 def test_photos_without_energy_are_counted(fitted, tmp_path, monkeypatch):
-    from mitate.audit import comparison
+    from mitate.auditing import comparison
 
     def energy_share(maps, masks, measured=comparison.energy_share):
         return measured(maps, masks).index_fill(0, torch.tensor([0, 2]), math.nan)

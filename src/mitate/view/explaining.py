@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mitate.audit.comparison import CONTROLS, Comparison, mask_batch
+from mitate.auditing.comparison import CONTROLS, Comparison, mask_batch
 from mitate.data.masks import MaskIndex
 from mitate.data.records import Record
 from mitate.drawing.colour import COLORMAP, OPACITY, overlay

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mitate.audit.comparison import Comparison, mask_batch
+from mitate.auditing.comparison import Comparison, mask_batch
 from mitate.data.masks import MaskIndex
 from mitate.data.records import Record
 from mitate.drawing.colour import OPACITY, heat

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mitate.audit.localisation import area_share, energy_share
+from mitate.auditing.localisation import area_share, energy_share
 from oracles.maps import enlarged
 
 cell = st.floats(0, 100, width=32)

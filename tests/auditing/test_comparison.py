@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from mitate.audit.comparison import CONTROLS, Comparison, mask_batch
+from mitate.auditing.comparison import CONTROLS, Comparison, mask_batch
 from mitate.explain.explanation import Explanation
 
 

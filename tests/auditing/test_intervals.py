@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from mitate.audit.intervals import mean_interval, paired_interval
+from mitate.auditing.intervals import mean_interval, paired_interval
 
 
 def test_the_mean_lies_in_its_interval():

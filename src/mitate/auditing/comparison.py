@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mitate.audit.intervals import Interval, mean_interval, paired_interval
-from mitate.audit.localisation import area_share, energy_share
+from mitate.auditing.intervals import Interval, mean_interval, paired_interval
+from mitate.auditing.localisation import area_share, energy_share
 from mitate.explain.explanation import Explanation
 from mitate.explain.methods import METHODS, find_method
 
