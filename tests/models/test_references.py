@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 
 from mitate import imports
@@ -79,6 +80,17 @@ def test_both_heads_of_a_distilled_network(timm_file) -> None:
     with pytest.warns(MitateWarning, match=r"head\.weight.*head_dist\.weight.* anew"):
         classifier = Classifier.load(f"timm:{name}@{timm_file(name)}", class_names=["a", "b"])
     assert classifier.logits(torch.randn(1, 3, 224, 224)).shape == (1, 2)
+
+
+def test_a_head_that_is_made_anew_begins_without_an_opinion(tmp_path: Path) -> None:
+    network = imports.timm().create_model("mobilenetv2_035").eval()
+    save_file(network.state_dict(), tmp_path / "a.safetensors")
+    with pytest.warns(MitateWarning, match="made anew"):
+        fresh = Classifier.load(
+            f"timm:mobilenetv2_035@{tmp_path / 'a.safetensors'}", class_names=["a", "b", "c"]
+        ).network.classifier
+    assert fresh.weight.detach().std().item() == pytest.approx(0.01)
+    assert not fresh.bias.any()
 
 
 def test_torchvision_with_a_weights_file(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from mitate.models.preprocessing import Preprocessing
 from mitate.models.weights import load_into, read_weights
 
 IMAGENET = 1000
+HEAD_SPREAD = 0.01  # standard deviation of a fresh head's weights
 BUFFERS = ("relative_position_index", "attn_mask", "relative_coords_table")
 
 
@@ -191,7 +192,17 @@ def _without_head(
         MitateWarning,
         stacklevel=4,
     )
-    return {**weights, **{name: own[name] for name in odd}}
+    return {**weights, **{name: _quiet(own[name]) for name in odd}}
+
+
+def _quiet(fresh: Tensor) -> Tensor:
+    """A fresh head's weights, made so small that it begins without an opinion.
+
+    Some architectures draw them for a thousand classes; for five, a MobileNet's first logits are of
+    the order of ten, and the search for a learning rate sees nothing else.
+    """
+    spread = float(fresh.std()) if fresh.ndim > 1 else 0.0
+    return fresh * (HEAD_SPREAD / spread) if spread else torch.zeros_like(fresh)
 
 
 def _names(

@@ -223,6 +223,8 @@ def _found_lr(learner: Any, shown: bool) -> float:
                 stacklevel=2,
             )
             return USUAL_LR
+    if shown:
+        print(f"learning rate found: {found[0]:.2g}", file=sys.stderr)
     return float(found[0])
 
 
