@@ -22,6 +22,21 @@ def generators(seed: int, images: Sequence[Tensor]) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(_seed_of(seed, image)) for image in images]
 
 
+def with_noise(
+    images: Float[Tensor, "b channels *pixels"],
+    spread: float,
+    generators: Sequence[torch.Generator],
+) -> Float[Tensor, "b channels *pixels"]:
+    """Add Gaussian noise whose deviation is ``spread`` of each image's range."""
+    low, high = images.flatten(1).amin(1), images.flatten(1).amax(1)
+    deviation = (spread * (high - low)).reshape(-1, *[1] * (images.ndim - 1))
+    noise = [
+        torch.randn(image.shape, generator=generator, dtype=torch.float64)
+        for image, generator in zip(images, generators, strict=True)
+    ]
+    return images + deviation * torch.stack(noise).to(images)
+
+
 def _seed_of(seed: int, image: Tensor) -> int:
     numbers = image.detach().cpu().double().contiguous().numpy().tobytes()
     return int.from_bytes(sha256(str(seed).encode() + b":" + numbers).digest()[:8], "big") >> 1

@@ -4,6 +4,7 @@ Each is found when a method first asks for it. ``EVIDENCE`` in methods/table.py 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -14,13 +15,16 @@ from torch import Tensor
 
 from mitate.errors import LayerError
 from mitate.explain.attention import Attention, readers
+from mitate.explain.biases import BiasTap, FullGradient, full_gradient
 from mitate.explain.grid import Grid
+from mitate.explain.guided import Guidance
 from mitate.explain.head import Head, find_head
+from mitate.explain.layers import possible_prefixes
 from mitate.explain.scorer import Advance, Scorer
 from mitate.explain.suffix import Suffix, Traced
 from mitate.explain.tap import Place, TappedForward, tapped_forward
 from mitate.models.classifier import Classifier
-from mitate.tensors import at_least_single, generators
+from mitate.tensors import at_least_single, generators, with_noise
 
 Score = Callable[[Tensor, Tensor], Tensor]
 DIFFERENTIATED = {"gradients", "curvature", "attention"}
@@ -156,6 +160,27 @@ class Evidence:
         """From images to gradients of the pixels."""
         return self._slopes
 
+    @cached_property
+    def guided(self) -> Float[Tensor, "b k channels H W"]:
+        """Gradients of the scores at the pixels, that pass ReLUs where they are positive.
+
+        Raises:
+            LayerError: a network without ReLUs, whose guided gradients would be the plain ones.
+        """
+        guidance = Guidance()
+        slopes = self._slopes(self.inputs, guidance)
+        if not guidance.rectifiers:
+            raise LayerError(
+                "guided backpropagation is of ReLUs, and none is run by this network: its guided "
+                "gradients are the plain ones. Use method='inputxgradient' or 'hirescam'"
+            )
+        return slopes
+
+    @property
+    def fullgradients(self) -> Callable[[], Iterator[FullGradient]]:
+        """Each class's score taken apart, a class at a time."""
+        return self._fullgradients
+
     @property
     def images(self) -> Float[Tensor, "b channels H W"]:
         """The preprocessed images, in single precision at least."""
@@ -180,14 +205,8 @@ class Evidence:
 
     def _noisy(self, samples: int, spread: float) -> Iterator[tuple[Tensor, Tensor]]:
         """Activations and gradients of images with Gaussian noise, ``spread`` of their range."""
-        low, high = self.inputs.flatten(1).amin(1), self.inputs.flatten(1).amax(1)
-        deviation = (spread * (high - low)).reshape(-1, *[1] * (self.inputs.ndim - 1))
         for _ in range(samples):
-            noise = [
-                torch.randn(image.shape, generator=generator, dtype=torch.float64)
-                for image, generator in zip(self.inputs, self.generators, strict=True)
-            ]
-            images = self.inputs + deviation * torch.stack(noise).to(self.inputs)
+            images = with_noise(self.inputs, spread, self.generators)
             network, read = self.classifier.network, self.classifier.read
             forward = tapped_forward(network, images, [self.place], read=read, gradients=True)
             scores = self.score(forward.logits, self.classes)
@@ -197,13 +216,37 @@ class Evidence:
             )
             self.advance(len(images) * (1 + 2 * self.classes.shape[1]))
 
-    def _slopes(self, images: Tensor) -> Float[Tensor, "b k channels H W"]:
+    def _slopes(
+        self, images: Tensor, watch: AbstractContextManager[Any] | None = None
+    ) -> Float[Tensor, "b k channels H W"]:
         """Gradients of the scores with respect to the pixels of images like the inputs."""
-        network, read = self.classifier.network, self.classifier.read
-        forward = tapped_forward(network, images, [], read=read, gradients=True, pixels=True)
+        forward = self._from_pixels(images, watch)
         slopes = forward.gradients(self.score(forward.logits, self.classes))[0]
         self.advance(len(images) * (1 + 2 * self.classes.shape[1]))
         return at_least_single(slopes)
+
+    def _fullgradients(self) -> Iterator[FullGradient]:
+        taken = BiasTap()
+        forward = self._from_pixels(self.inputs, taken)
+        self.advance(2 * len(self.inputs))  # the forward, and what its operations add
+        scores, prefixes = self.score(forward.logits, self.classes), self._prefixes
+        places = (forward.activations[0], *(bias.output for bias in taken.kept))
+        for k in range(scores.shape[1]):
+            slope, *slopes = forward.slopes(scores[:, k], places)
+            self.advance(2 * len(self.inputs))
+            yield full_gradient(self.images, at_least_single(slope), taken.kept, slopes, prefixes)
+
+    def _from_pixels(
+        self, images: Tensor, watch: AbstractContextManager[Any] | None
+    ) -> TappedForward:
+        network, read, given = self.classifier.network, self.classifier.read, images.to(self.inputs)
+        return tapped_forward(
+            network, given, [], read=read, gradients=True, pixels=True, watch=watch
+        )
+
+    @property
+    def _prefixes(self) -> tuple[int, ...]:
+        return possible_prefixes(self.classifier.network)
 
 
 def _told(probabilities: Sequence[Tensor]) -> str:

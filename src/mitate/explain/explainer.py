@@ -24,9 +24,10 @@ from mitate.explain.grid import Grid
 from mitate.explain.inputs import Images, prepare
 from mitate.explain.layers import AND, LayerSpec
 from mitate.explain.methods import Method, find_method
+from mitate.explain.methods.table import BACKWARD
 from mitate.explain.outputs import Target, TargetFunctions, named_functions, together
 from mitate.explain.suffix import Traced
-from mitate.explain.tap import Place, tapped_forward
+from mitate.explain.tap import Place, TappedForward, tapped_forward
 from mitate.explain.targets import (
     Labels,
     Targets,
@@ -41,7 +42,9 @@ from mitate.models.learners import from_learner, is_learner
 from mitate.progress import Advance, progress
 from mitate.tensors import at_least_single, varies
 
-COUNTED = {"scorer", "suffix", "noisy", "slopes"}  # evidence that tells of its own forwards
+# Evidence that tells of its own forwards.
+COUNTED = {"scorer", "suffix", "noisy", "slopes", "guided", "fullgradients"}
+PIXELS = "pixels"  # in the place of a layer's name
 
 
 class Explainer:
@@ -69,7 +72,7 @@ class Explainer:
             method: a name from ``mitate methods``.
             layer: a module, a name with indices, or ``auto``: the last layer with a spatial grid
                 before pooling. Several of them, in a list or as ``"blocks.1 + blocks.-1"``, give
-                one map, on the finest of their grids.
+                one map, on the finest of their grids. Methods of pixels look at none.
             fusion: how the maps of several layers, each divided by its largest value, become one:
                 ``max``, ``mean`` or ``product``.
             against: explain why a class rather than another: a class by name or index, or
@@ -192,8 +195,9 @@ class Explainer:
         return self._aimed[key]
 
     def places(self, inputs: Float[Tensor, "b channels *pixels"]) -> list[Place]:
-        """The layers that are tapped for inputs such as these."""
-        return [place or self._auto(inputs) for place in self._named]
+        """The layers that are tapped for inputs such as these; none for a method of pixels."""
+        named = self._named if self.method.at_layer else []
+        return [place or self._auto(inputs) for place in named]
 
     def _auto(self, inputs: Tensor) -> Place:
         size = tuple(inputs.shape[1:])
@@ -209,6 +213,17 @@ class Explainer:
             network, read = self.classifier.network, self.classifier.read
             self._grids[key] = layers.located(network, place, inputs, activation, read=read)
         return self._grids[key]
+
+    def _looked_at(
+        self, places: Sequence[Place], inputs: Tensor, forward: TappedForward
+    ) -> list[tuple[Place, Grid]]:
+        """The tapped layers with their grids, or the pixels themselves."""
+        if not places:
+            channels, height, width = inputs.shape[1:]
+            pixels = Grid("channels first", height, width, channels)
+            return [(Place(self.classifier.network, PIXELS), pixels)]
+        activations = zip(places, forward.activations, strict=True)
+        return [(place, self._grid(place, inputs, given)) for place, given in activations]
 
     def _in_batches(
         self, inputs: Tensor, wanted: Int[Tensor, "b k"] | None, top_k: int | None
@@ -245,6 +260,7 @@ class Explainer:
         advance: Advance,
     ) -> Explanation:
         places, needs = self.places(inputs), self.method.needs
+        layers_shown = [place.name for place in places] or [PIXELS]
         network, read = self.classifier.network, self.classifier.read
         forward = tapped_forward(
             network,
@@ -266,13 +282,13 @@ class Explainer:
                 forward,
                 index,
                 place,
-                self._grid(place, inputs, forward.activations[index]),
+                grid,
                 self.contrast or plain_score,
                 self.batch_size,
                 self.seed,
                 self._traces,
             )
-            for index, place in enumerate(places)
+            for index, (place, grid) in enumerate(self._looked_at(places, inputs, forward))
         ]
         planned = self.method.cost.forwards + sum(self._cost(seen) for seen in evidence)
         told: list[float] = []
@@ -294,7 +310,7 @@ class Explainer:
             logits=at_least_single(logits),
             class_names=class_names,
             method=self.method.name,
-            layer=f" {AND} ".join(place.name for place in places),
+            layer=f" {AND} ".join(layers_shown),
             input_size=tuple(inputs.shape[2:]),
             flags=find_flags(one, _blind(evidence, needs)),
             options={**self.options, **self.modifiers},
@@ -306,7 +322,8 @@ class Explainer:
 
     def _cost(self, seen: Evidence) -> float:
         """Forward-equivalents an image at one layer, but for the forward that all layers share."""
-        live = round(float(varies(seen.activations).sum(1).float().mean()))
+        masked = self.method.cost.per_channel > 0
+        live = round(float(varies(seen.activations).sum(1).float().mean())) if masked else 0
         return (
             self.method.cost.of(live, seen.classes.shape[1], seen.grid.cells, self.options)
             - self.method.cost.forwards
@@ -316,7 +333,7 @@ class Explainer:
         """Forward-equivalents an image: what was told, the images' own forward and gradients."""
         derived = not DIFFERENTIATED.isdisjoint(self.method.needs)
         classes = sum(seen.classes.shape[1] for seen in evidence) if derived else 0
-        return 1 + told + self.method.cost.per_class * classes
+        return 1 + told + BACKWARD * classes
 
     def _names(self, classes: int) -> tuple[str, ...]:
         names = self.classifier.class_names

@@ -6,7 +6,7 @@ tapped output becomes the leaf, and autograd begins there.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,10 @@ class TappedForward:
         """Gradients of ``scores`` (b, k) at every block's probabilities."""
         return self._at(scores, self.probabilities)
 
+    def slopes(self, score: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Gradients of a score (b,) at tensors of the graph, one for each."""
+        return self._slopes(score.sum(), tuple(tensors))
+
     def curvature(self, scores: Tensor, index: int) -> Tensor:
         """The Hessian of each of ``scores`` (b, k) at one layer, times what that layer gave."""
         activation = self.activations[index]
@@ -109,6 +113,7 @@ def tapped_forward(
     attention: bool = False,
     pixels: bool = False,
     curvature: bool = False,
+    watch: AbstractContextManager[Any] | None = None,
 ) -> TappedForward:
     """Run one forward and keep what the places gave.
 
@@ -121,6 +126,7 @@ def tapped_forward(
         attention: keep every block's attention probabilities too.
         pixels: tap the input as well, before the places.
         curvature: make it differentiable twice, which fused attention is not.
+        watch: entered around the forward, to see the functions of torch that it calls.
 
     Raises:
         LayerError: a place was not reached, or gave no tensor.
@@ -141,16 +147,17 @@ def tapped_forward(
 
     own = _own(inputs)
     modules = {id(place.module): place.module for place in places}.values()
-    watch = AttentionTap(gradients=gradients) if attention else None
+    attended = AttentionTap(gradients=gradients) if attention else None
     kernel = sdpa_kernel(SDPBackend.MATH) if curvature else nullcontext()
-    with _undisturbed(network), _hooked(modules, keep), watch or nullcontext(), kernel:
+    watched = (attended or nullcontext(), watch or nullcontext(), kernel)
+    with _undisturbed(network), _hooked(modules, keep), watched[0], watched[1], watched[2]:
         if pixels:
             torch.set_grad_enabled(gradients)
             own = own.requires_grad_(gradients)
         logits = read(network(own.clone() if pixels else own))
     kept = tuple(_kept(place, outputs) for place in places)
     calls = tuple(place.call % len(outputs[id(place.module)]) for place in places)
-    probabilities = tuple(watch.kept) if watch else ()
+    probabilities = tuple(attended.kept) if attended else ()
     return TappedForward(logits, (own, *kept) if pixels else kept, probabilities, calls)
 
 

@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from mitate.errors import LayerError
+from mitate.errors import LayerError, UsageError
 from mitate.explain.explainer import Explainer
 from mitate.models.classifier import Classifier
-from oracles import gradients, networks
+from oracles import decompositions, gradients, networks
 
 
 def explainer(network: nn.Module, method: str, layer: str, **options) -> Explainer:
@@ -30,6 +30,32 @@ def test_fem_is_the_oracles(name: str, deviations: float) -> None:
     for image, of in zip(images, made, strict=True):
         expected = gradients.fem(network, image, deviations=deviations)
         torch.testing.assert_close(of, torch.tensor(expected, dtype=torch.float64).expand_as(of))
+
+
+@pytest.mark.parametrize("kernel", ["sigmoid", "rbf", "poly", "linear"])
+@pytest.mark.parametrize("name", ["with relu", "channels last", "tokens"])
+def test_kpcacam_is_the_oracles(name: str, kernel: str) -> None:
+    network, images = networks.make(name), networks.make_images(2)
+    channels = network.grid(network.before(images)).shape[1]
+    for gamma in (0.0, 0.3):
+        explain = explainer(network, "kpcacam", network.layer, kernel=kernel, gamma=gamma)
+        made = explain(images, top_k=2).maps
+        for image, of in zip(images, made, strict=True):
+            expected = torch.tensor(
+                decompositions.kpcacam(network, image, kernel=kernel, gamma=gamma or 1 / channels),
+                dtype=torch.float64,
+            )
+            torch.testing.assert_close(of, expected.expand_as(of), atol=1e-8, rtol=1e-7)
+
+
+def test_kpcacams_signed_map_has_two_sides_and_options_are_checked() -> None:
+    network, images = networks.make("with relu"), networks.make_images(2)
+    signed = explainer(network, "kpcacam", "tapped", signed=True)(images).maps
+    assert (signed.amin((-2, -1)) < 0).all()
+    torch.testing.assert_close(explainer(network, "kpcacam", "tapped")(images).maps, signed.relu())
+    for options in ({"kernel": "cosine"}, {"gamma": -1.0}):
+        with pytest.raises(UsageError, match="use kernel sigmoid, rbf, poly, linear"):
+            explainer(network, "kpcacam", "tapped", **options)(images)
 
 
 class Normed(nn.Module):

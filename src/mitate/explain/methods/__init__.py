@@ -2,11 +2,13 @@
 
 from mitate.explain.methods import (
     attention,
+    concepts,
     controls,
     decomposition,
     gradients,
     masked,
     perturbed,
+    pixels,
 )
 from mitate.explain.methods.table import METHODS, Method, find_method
 
@@ -14,10 +16,12 @@ __all__ = [
     "METHODS",
     "Method",
     "attention",
+    "concepts",
     "controls",
     "decomposition",
     "find_method",
     "gradients",
     "masked",
     "perturbed",
+    "pixels",
 ]

@@ -106,7 +106,7 @@ def gradcampp(
 @weighting(
     "smoothgradcampp",
     family="gradients",
-    cost=Cost(1, per_class=0, per_sample=7),
+    cost=Cost(1, passes="samples"),
     cite="Omeiza et al. 2019, arXiv:1908.01224",
 )
 def smoothgradcampp(

@@ -25,16 +25,33 @@ EVIDENCE: dict[str, str] = {
     "suffix": "activations in the place of the layer's own -> scores, without what lies before",
     "attention": "attention probabilities of every block, and their gradients",
     "slopes": "images -> gradients of the scores with respect to the pixels",
+    "guided": "gradients of the scores at the pixels, past ReLUs where they are positive "
+    "(b, k, channels, H, W)",
+    "fullgradients": "each class's score taken apart: gradients times input, and times biases",
     "images": "the preprocessed images (b, channels, H, W)",
     "grid": "height and width of the layer's grid",
     "classes": "the explained classes (b, k)",
     "generators": "a random generator an image, seeded by the user's seed and the image",
 }
-DERIVED = {"gradients", "curvature", "noisy", "slopes", "attention"}
-FLAT = {"scorer", "suffix", "attention", "slopes", "images", "grid"}  # of images only
+OF_PIXELS = {"slopes", "guided", "fullgradients"}
+DERIVED = {"gradients", "curvature", "noisy", "attention"} | OF_PIXELS
+FLAT = {"scorer", "suffix", "attention", "images", "grid"} | OF_PIXELS  # of images only
+AT_A_LAYER = {
+    "activations",
+    "gradients",
+    "curvature",
+    "noisy",
+    "head",
+    "suffix",
+    "attention",
+    "grid",
+}
+BACKWARD = 2  # forward-equivalents
 WORD_OF = {
     "scorer": "masked forwards",
     "suffix": "forwards from the layer on",
+    "guided": "gradients of pixels and of the layer",
+    "fullgradients": "gradients of pixels and biases",
     "gradients": "gradients",
     "curvature": "gradients",
     "noisy": "gradients of noisy images",
@@ -58,6 +75,7 @@ class Cost:
         per_sample: for each of the method's ``samples``.
         per_group: for each of the method's ``groups`` and each explained class.
         per_window: for each place of the method's ``window`` at its ``stride``.
+        passes: the option that says how many more forwards there are, each with a backward a class.
         partial: whether channels and cells cost a forward from the layer on only.
     """
 
@@ -68,6 +86,7 @@ class Cost:
     per_sample: float = 0
     per_group: float = 0
     per_window: float = 0
+    passes: str = ""
     partial: bool = False
 
     def of(
@@ -83,6 +102,7 @@ class Cost:
         repeated = self.per_channel * channels + self.per_cell * cells
         drawn: int = options.get("samples", 0)
         groups: int = options.get("groups", 0)
+        passes: int = options.get(self.passes, 0)
         return (
             self.forwards
             + self.per_class * classes
@@ -90,6 +110,7 @@ class Cost:
             + self.per_sample * drawn
             + self.per_group * groups * classes
             + self.per_window * across**2
+            + passes * (1 + BACKWARD * classes)
         )
 
     def __str__(self) -> str:
@@ -103,7 +124,8 @@ class Cost:
             "windows": self.per_window,
         }
         told = [f"{'' if n == 1 else f'{n:g} x '}{word}" for word, n in terms.items() if n]
-        return " + ".join([f"{self.forwards:g}", *told])
+        passes = [f"{self.passes} x (1 + {BACKWARD} x classes)"] if self.passes else []
+        return " + ".join([f"{self.forwards:g}", *told, *passes])
 
 
 @dataclass(frozen=True)
@@ -135,6 +157,11 @@ class Method:
     def differentiates(self) -> bool:
         """Whether it sees the score through its derivatives."""
         return not DERIVED.isdisjoint(self.needs)
+
+    @property
+    def at_layer(self) -> bool:
+        """Whether it looks at a layer; otherwise its maps are of the input's pixels."""
+        return not AT_A_LAYER.isdisjoint(self.needs)
 
     @property
     def takes_volumes(self) -> bool:

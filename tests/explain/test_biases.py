@@ -1,0 +1,107 @@
+"""Full gradients add up to the score: Srinivas and Fleuret 2019, proposition 1."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mitate import Explainer, imports
+from mitate.explain.biases import BENDING, BiasTap, FullGradient, _bent, full_gradient
+from mitate.explain.tap import tapped_forward
+from mitate.models.classifier import Classifier
+from oracles import networks
+
+
+def taken_apart(network: nn.Module, images: Tensor, target: int) -> tuple[FullGradient, Tensor]:
+    tap = BiasTap()
+    forward = tapped_forward(
+        network, images, [], read=lambda out: out, gradients=True, pixels=True, watch=tap
+    )
+    places = (forward.activations[0], *(bias.output for bias in tap.kept))
+    slope, *slopes = forward.slopes(forward.logits[:, target], places)
+    return full_gradient(images, slope, tap.kept, slopes, (0,)), forward.logits[:, target].detach()
+
+
+@pytest.mark.parametrize("name", ["with relu", "with relu in place", "pooled", "channels last"])
+def test_completeness(name: str) -> None:
+    found, logits = taken_apart(networks.make(name), networks.make_images(3), 2)
+    torch.testing.assert_close(found.total, logits, rtol=1e-9, atol=1e-10)
+    assert (found.rest != 0).all()
+
+
+SMALL = {
+    "mobilenetv2_100": 64,
+    "resnet18": 64,
+    "vgg11_bn": 32,
+    "convnext_atto": 64,
+    "regnetx_002": 64,
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_completeness_of_timms(name: str) -> None:
+    """Batch norms with activations inside, ReLU6 and what is complete without being linear."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = imports.timm().create_model(name, num_classes=5).eval()
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.normal_(module.bias, std=0.3)
+                module.running_mean.normal_(std=0.3)
+                module.running_var.uniform_(0.5, 2)
+        images = torch.randn(2, 3, SMALL[name], SMALL[name])
+    found, logits = taken_apart(network, images, 1)
+    assert (found.total - logits).abs().max() < 1e-4 * logits.abs().max()
+    assert len(found.spatial) > 5
+
+
+def test_products_of_activations_have_no_bias() -> None:
+    """Squeeze and excitation multiplies: the sum is then not the score, and nothing hides it."""
+
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.gate = nn.Conv2d(3, 5, 4, stride=4), nn.Conv2d(5, 5, 1)
+
+        def forward(self, images: Tensor) -> Tensor:
+            seen = self.stem(images)
+            return (seen * self.gate(seen.mean((-2, -1), keepdim=True)).sigmoid()).mean((-2, -1))
+
+    torch.manual_seed(0)
+    found, logits = taken_apart(Gated().double(), networks.make_images(2), 0)
+    assert ((found.total - logits).abs() > 1e-3 * logits.abs()).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("function", sorted(BENDING, key=lambda function: function.__name__))
+def test_what_bends_adds_its_value_less_its_tangent(function, dtype: torch.dtype) -> None:
+    start = torch.linspace(-8, 8, 101, dtype=dtype)
+    leaf = start.clone().requires_grad_()
+    value = function(leaf.clone())
+    (slope,) = torch.autograd.grad(value.sum(), leaf)
+    torch.testing.assert_close(_bent(function, (start,), {}), value.detach() - slope * start)
+
+
+@pytest.mark.parametrize("function", [F.layer_norm, F.group_norm])
+def test_norms_add_all_but_their_epsilons_part(function) -> None:
+    """A norm gives the same for twice the input, so its tangent through zero is nearly flat."""
+    start = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    given = ((6,),) if function is F.layer_norm else (2,)
+    value = function(start, *given, eps=0.0)
+    torch.testing.assert_close(_bent(function, (start, *given), {"eps": 0.0}), value)
+
+
+@pytest.mark.real
+def test_completeness_on_a_photo(shared) -> None:
+    from PIL import Image
+
+    weights = shared / "weights" / "mobilenetv2_100.imagenet1k.safetensors"
+    classifier = Classifier.load(f"timm:mobilenetv2_100@{weights}")
+    photo = Image.open(shared / "photos" / "both.png").convert("RGB")
+    explain = Explainer(classifier, "fullgrad", signed=True)
+    explanation = explain([photo], top_k=1)
+    top = int(explanation.classes[0, 0])
+    found, logits = taken_apart(classifier.network, classifier.inputs([photo]), top)
+    assert (found.total - logits).abs() < 1e-4 * logits.abs()
+    inside = float(explanation.maps.sum() + found.rest)
+    assert abs(inside - float(logits)) < 1e-3 * float(logits.abs())
