@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mitate.explain.explainer import Explainer as Explainer
     from mitate.explain.explanation import Explanation as Explanation
+    from mitate.explain.graph import compile as compile
     from mitate.explain.outputs import DetectionTarget as DetectionTarget
     from mitate.explain.outputs import SegmentationTarget as SegmentationTarget
     from mitate.explain.outputs import SimilarityTarget as SimilarityTarget
@@ -22,6 +23,7 @@ HOMES = {
     "Preprocessing": "mitate.models.preprocessing",
     "SegmentationTarget": "mitate.explain.outputs",
     "SimilarityTarget": "mitate.explain.outputs",
+    "compile": "mitate.explain.graph",
 }
 __all__ = [
     "Classifier",
@@ -33,6 +35,7 @@ __all__ = [
     "Preprocessing",
     "SegmentationTarget",
     "SimilarityTarget",
+    "compile",
 ]
 __version__ = "0.1.0"
 

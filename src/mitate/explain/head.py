@@ -33,6 +33,27 @@ class Head:
         return self.weights.gather(1, index)
 
 
+@dataclass(frozen=True)
+class Way:
+    """What lies between the mean of a layer's cells and the logits.
+
+    Attributes:
+        linear: gives the logits.
+        norm: over channels, in front of it; None where there is none.
+    """
+
+    linear: nn.Module
+    norm: nn.Module | None = None
+
+    def head(self, activations: Float[Tensor, "b c h w"]) -> Head:
+        """The weights for images with these activations."""
+        means = activations.mean((-2, -1))
+        weights = self.linear.weight.detach().flatten(1).to(means.dtype)  # type: ignore[operator]
+        if self.norm is None:
+            return Head(weights.expand(len(means), -1, -1))
+        return Head(_through(self.norm, weights, means))
+
+
 def find_head(
     classifier: Classifier,
     inputs: Float[Tensor, "b channels *pixels"],
@@ -40,7 +61,18 @@ def find_head(
     activations: Float[Tensor, "b c h w"],
     logits: Float[Tensor, "b n"],
 ) -> Head:
-    """Find the weights between the mean of a layer's cells and the logits.
+    """Find the weights between the mean of a layer's cells and the logits: of ``find_way``."""
+    return find_way(classifier, inputs, place, activations, logits).head(activations)
+
+
+def find_way(
+    classifier: Classifier,
+    inputs: Float[Tensor, "b channels *pixels"],
+    place: Place,
+    activations: Float[Tensor, "b c h w"],
+    logits: Float[Tensor, "b n"],
+) -> Way:
+    """Find the modules between the mean of a layer's cells and the logits.
 
     The way from the one to the other must be linear, or a norm over channels and then linear (as in
     ConvNeXt); a layer norm's deviation is taken as the image's own, so that its way is linear too.
@@ -56,12 +88,11 @@ def find_head(
     means = activations.mean((-2, -1))
     last = next((c for c in reversed(calls) if _gives(c, logits[:1], LINEAR)), None)
     if last is not None and last.input is not None:
-        weights = last.module.weight.detach().flatten(1).to(means.dtype)  # type: ignore[operator]
         if _same(last.input, means[:1]):
-            return Head(weights.expand(len(means), -1, -1))
+            return Way(last.module)
         for call in reversed(calls):
             if _gives(call, last.input, NORMS) and _same(call.input, means[:1]):
-                return Head(_through(call.module, weights, means))
+                return Way(last.module, call.module)
     raise LayerError(
         f"CAM needs pooling, at most a norm, and one linear layer behind {place.name!r}, and finds "
         "more: take the last layer before pooling, or method='hirescam', which is CAM where CAM is "
