@@ -106,9 +106,13 @@ class Explainer:
                 "gradients, such as hirescam, or targets=lambda logits: logits[:, 0] - logits[:, 1]"
             )
         self.augment = augment
+        self.layers = layers.split(layer)
+        if self.options.get("tolerance") and (augment or len(self.layers) > 1):
+            raise UsageError(
+                "tolerance is for the map of one layer: leave out augment and further layers"
+            )
         compared = {"against": against, "strength": strength} if self.contrast else {}
         self.modifiers = {**compared, **({"augment": True} if augment else {})}
-        self.layers = layers.split(layer)
         network = self.classifier.network
         self._named = [
             None if _is_auto(spec) else layers.resolve(network, spec) for spec in self.layers
@@ -297,10 +301,12 @@ class Explainer:
             told.append(forwards)
             advance(forwards / planned)
 
-        maps, counted = [], not COUNTED.isdisjoint(needs)
+        maps, counted, estimate = [], not COUNTED.isdisjoint(needs), None
         for seen in evidence:
             seen.advance = spent
             given = self.method.function(*seen.given(needs), **self.options)
+            if isinstance(given, tuple):
+                given, estimate = given
             maps.append(seen.grid.volume(given))
         advance(len(inputs) - sum(told) / planned)
         one = fused(maps, self.fusion).detach()
@@ -318,6 +324,7 @@ class Explainer:
             cost=self._spent(sum(told) / len(inputs), evidence) if counted else planned,
             task=self.classifier.task,
             fusion=self.fusion if len(places) > 1 else "",
+            estimate=estimate,
         )
 
     def _cost(self, seen: Evidence) -> float:

@@ -12,6 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from mitate.errors import UsageError
+from mitate.explain.estimate import Estimate
+from mitate.explain.estimate import joined as joined_estimates
 from mitate.explain.flags import Flag, find_flags
 from mitate.explain.targets import UNKNOWN
 from mitate.models.tasks import Task, likelihood
@@ -43,6 +45,7 @@ class Explanation:
         task: what the logits mean.
         fusion: how the maps of several layers became one; empty for a single layer.
         pictures: what the network saw of each photo; None for tensors of unknown origin.
+        estimate: how far the maps may be from the exact ones; None where they are exact.
     """
 
     maps: Float[Tensor, "b k *cells"]
@@ -61,6 +64,7 @@ class Explanation:
     task: Task = "single-label"
     fusion: str = ""
     pictures: tuple[Image.Image, ...] | None = None
+    estimate: Estimate | None = None
 
     @property
     def probabilities(self) -> Float[Tensor, "b k"]:
@@ -95,6 +99,7 @@ class Explanation:
             names=tuple(self.names[i] for i in kept) if self.names else (),
             labels=tuple(self.labels[i] for i in kept) if self.labels else (),
             pictures=tuple(self.pictures[i] for i in kept) if self.pictures else None,
+            estimate=self.estimate.of(kept) if self.estimate else None,
         )
 
     def name_of(self, image: int, target: int) -> str:
@@ -264,6 +269,7 @@ def joined(parts: Sequence[Explanation]) -> Explanation:
         labels=_joined_labels(parts),
         cost=sum(part.cost * len(part) for part in parts) / max(images, 1),
         pictures=_all_or_none([part.pictures or () for part in parts], parts),
+        estimate=joined_estimates([part.estimate for part in parts]),
     )
 
 

@@ -3,7 +3,7 @@
 import math
 import zipfile
 import zlib
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Final, Literal
 
@@ -13,6 +13,7 @@ from numpy.lib.npyio import NpzFile
 from pydantic import BaseModel, ConfigDict
 
 from mitate.errors import DataError
+from mitate.explain.estimate import Estimate
 from mitate.explain.explanation import Explanation
 from mitate.explain.flags import Flag
 from mitate.files import unfinished
@@ -42,6 +43,25 @@ class FlagFile(BaseModel):
     reason: str
 
 
+class EstimateFile(BaseModel):
+    """An estimate as it stands in the header: lists an image."""
+
+    error: list[list[float]]
+    scored: list[int]
+    channels: list[int]
+
+    @staticmethod
+    def of(estimate: Estimate | None) -> "EstimateFile | None":
+        """What is written of an estimate, where there is one."""
+        told = estimate and {each.name: getattr(estimate, each.name) for each in fields(estimate)}
+        return EstimateFile(**{n: t.tolist() for n, t in told.items()}) if told else None
+
+    def read(self) -> Estimate:
+        """The estimate that was written."""
+        counts = (torch.tensor(n, dtype=torch.long) for n in (self.scored, self.channels))
+        return Estimate(torch.tensor(self.error), *counts)
+
+
 class Header(BaseModel):
     """The JSON header of a saved explanation."""
 
@@ -61,9 +81,11 @@ class Header(BaseModel):
     cost: float = 0.0
     task: Task = "single-label"
     fusion: str = ""
+    estimate: EstimateFile | None = None
 
 
-KEPT = tuple(name for name in Header.model_fields if name not in ("format", "version", "flags"))
+OTHERWISE = ("format", "version", "flags", "estimate")  # kept in another form, or not at all
+KEPT = tuple(name for name in Header.model_fields if name not in OTHERWISE)
 
 
 def save(explanation: Explanation, path: Path, *, half: bool) -> Path:
@@ -71,6 +93,7 @@ def save(explanation: Explanation, path: Path, *, half: bool) -> Path:
     path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
     header = Header(
         flags=tuple(FlagFile(**asdict(flag)) for flag in explanation.flags),
+        estimate=EstimateFile.of(explanation.estimate),
         **{name: getattr(explanation, name) for name in KEPT},
     )
     maps = explanation.maps.detach().float().cpu().numpy()
@@ -106,6 +129,7 @@ def load(path: Path) -> Explanation:
         classes=torch.from_numpy(classes.astype(np.int64)),
         logits=torch.from_numpy(logits.astype(np.float32)),
         flags=tuple(Flag(**flag.model_dump()) for flag in header.flags),
+        estimate=header.estimate.read() if header.estimate else None,
         **kept,
     )
 
@@ -146,6 +170,11 @@ def _inconsistency(
         return "its classes are not those of its class names"
     if not all(0 <= f.image < images and 0 <= f.target < targets for f in header.flags):
         return "its flags name maps that it does not hold"
+    told = header.estimate
+    if told and [len(row) for row in told.error] != [targets] * images:
+        return "its estimate is of other maps than it holds"
+    if told and {len(told.scored), len(told.channels)} != {images}:
+        return "its estimate is of another number of images"
     return None
 
 

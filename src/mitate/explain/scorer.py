@@ -91,6 +91,10 @@ class Scorer:
         """Probability of the explained classes for the unmasked images."""
         return self._likelihood(at_least_single(self.whole)).gather(1, self.classes)
 
+    def own_logits(self) -> Float[Tensor, "b k"]:
+        """Logits of the explained classes for the unmasked images."""
+        return at_least_single(self.whole).gather(1, self.classes)
+
     def each(
         self,
         wanted: Bool[Tensor, "b m"],

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, where
 
+from mitate.errors import UsageError
+from mitate.explain.estimate import Estimate
+from mitate.explain.methods.anytime import PROBABILITY, RATIO, VALUE, estimated_weights
 from mitate.explain.methods.table import Cost, method, weighting
 from mitate.explain.scorer import Scorer
 from mitate.explain.suffix import Suffix
@@ -20,8 +23,15 @@ from mitate.tensors import varies
     cite="Wang et al. 2020, doi:10.1109/CVPRW50498.2020.00020",
 )
 def scorecam(
-    activations: Float[Tensor, "b c h w"], scorer: Scorer, *, channel_softmax: bool = False
-) -> Float[Tensor, "b k c"]:
+    activations: Float[Tensor, "b c h w"],
+    scorer: Scorer,
+    generators: Sequence[torch.Generator],
+    *,
+    channel_softmax: bool = False,
+    tolerance: float = 0.0,
+    signed: bool = False,
+    principal: bool = False,
+) -> Float[Tensor, "b k c"] | tuple[Float[Tensor, "b k c"], Estimate]:
     """Channels weighted by the class's probability when each alone masks the input.
 
     Each channel is upsampled to the input, scaled to [0, 1] and multiplied with the image; its
@@ -31,10 +41,25 @@ def scorecam(
     Args:
         activations: what the layer gave.
         scorer: runs the masked forwards.
+        generators: of the channels that are scored, where not all are.
         channel_softmax: weight instead by a softmax over channels of the class's logits, as in
             the paper's algorithm 1, grad-cam and torchcam.
+        tolerance: score channels only until the map's estimated error, 1 less its correlation with
+            the exact map, is no more than this; 0 scores all of them. See anytime.py.
+        signed: as ``summed`` has it.
+        principal: likewise.
+
+    Raises:
+        UsageError: a tolerance that is none, or of a map that is no plain sum.
     """
+    if not 0 <= tolerance < 1:
+        raise UsageError(f"tolerance is {tolerance}: use 0 (exact) or more, and less than 1")
+    if tolerance and principal:
+        raise UsageError("tolerance estimates the plain sum over channels: leave out principal")
     live = varies(activations)
+    if tolerance:
+        softmax = channel_softmax
+        return _estimated(activations, live, scorer, generators, softmax, tolerance, signed)
     if channel_softmax:
         dead = ~live[..., None]
         logits = scorer.logits(activations, live).masked_fill(dead, float("-inf"))
@@ -149,3 +174,34 @@ def iscam(activations: Float[Tensor, "b c h w"], scorer: Scorer) -> Float[Tensor
     live = varies(activations)
     steps = [scorer.probabilities(activations, live, share=step / 10) for step in range(1, 11)]
     return torch.stack(steps).mean(0).mT
+
+
+def _estimated(
+    activations: Float[Tensor, "b c h w"],
+    live: Bool[Tensor, "b c"],
+    scorer: Scorer,
+    generators: Sequence[torch.Generator],
+    channel_softmax: bool,
+    tolerance: float,
+    signed: bool,
+) -> tuple[Float[Tensor, "b k c"], Estimate]:
+    """Score-CAM's weights from as few channels as the tolerance allows."""
+    own = scorer.own_logits()[:, None].double()
+
+    def score(wanted: Bool[Tensor, "b c"]) -> Float[Tensor, "b c k"]:
+        if channel_softmax:  # up to its denominator, which is the same for all channels
+            return (scorer.logits(activations, wanted).double() - own).exp()
+        return scorer.probabilities(activations, wanted)
+
+    link = VALUE if scorer.task == "regression" else PROBABILITY
+    weights, estimate = estimated_weights(
+        activations,
+        live,
+        score,
+        scorer.classes.shape[1],
+        RATIO if channel_softmax else link,
+        generators,
+        tolerance=tolerance,
+        signed=signed,
+    )
+    return (weights / weights.sum(-1, keepdim=True) if channel_softmax else weights), estimate

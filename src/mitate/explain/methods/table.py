@@ -228,7 +228,7 @@ EXPLAINER_KEYWORDS = (
 def method(
     name: str, *, family: str, cost: Cost, cite: str
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a pure function that gives maps (b, k, h, w).
+    """Register a pure function that gives maps (b, k, h, w), or maps and an ``Estimate`` of them.
 
     It is given what its positional arguments name; its keyword-only arguments are its options.
     """
@@ -247,7 +247,8 @@ def weighting(
     """Register a function that gives weights: of channels (b, k, c), or of each of their cells.
 
     The method's map is the sum of the weighted activations over channels. Its options are the
-    function's own and those of ``summed``.
+    function's own and those of ``summed``. Weights that are estimated come with the maps'
+    ``Estimate``.
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -255,10 +256,14 @@ def weighting(
         _, common = _signature(summed)
 
         @wraps(function)
-        def maps(*evidence: Any, **given: Any) -> Float[Tensor, "b k h w"]:
+        def maps(*evidence: Any, **given: Any) -> Any:
             own = {name: value for name, value in given.items() if name in options}
             rest = {name: value for name, value in given.items() if name in common}
-            return summed(evidence[0], function(*evidence, **own), **rest)
+            made = function(*evidence, **own)
+            if isinstance(made, tuple):  # with an estimate of the error
+                weights, estimate = made
+                return summed(evidence[0], weights, **rest), estimate
+            return summed(evidence[0], made, **rest)
 
         METHODS[name] = Method(name, maps, needs, family, cost, cite, {**options, **common})
         return maps
