@@ -15,9 +15,14 @@ from mitate.models.classifier import Classifier
 from oracles import networks
 
 LAYOUTS = ("with relu in place", "channels last", "tokens", "used twice, first", "several outputs")
-FEWER = {"rise": {"samples": 12}}  # where the default would only take longer
+# Where the defaults would only take longer.
+FEWER = {"rise": {"samples": 12}, "loupe": {"steps": 6}}
 OF_ROUNDED_NUMBERS = {"random", "rise", "fem"}  # seeded by the image's own, or a step function
-DIFFERENCES = {"groupcam", "occlusion"}  # of probabilities, which bfloat16 hardly tells apart
+DIFFERENCES = {
+    "groupcam",
+    "occlusion",
+    "loupe",
+}  # of probabilities, which bfloat16 hardly tells apart
 
 # Attention needs networks that have it: tests/explain/methods/test_attention.py.
 pytestmark = pytest.mark.parametrize(
@@ -76,7 +81,8 @@ def assert_same(before: dict, after: dict) -> None:
 def test_maps_are_finite_on_the_layers_grid(method: str, name: str) -> None:
     network, images = fitting(method, name), networks.make_images(3)
     explanation = explainer(method, network)(images, top_k=2)
-    assert explanation.maps.shape == (3, 2, 4, 6)
+    grid = networks.SIZE if METHODS[method].own_grid else (4, 6)
+    assert explanation.maps.shape == (3, 2, *grid)
     assert explanation.maps.isfinite().all()
     assert not explanation.maps.requires_grad
     assert explanation.classes.shape == explanation.probabilities.shape == (3, 2)

@@ -5,8 +5,10 @@ from mitate.explain.methods import (
     controls,
     decomposition,
     gradients,
+    loupe,
     masked,
     perturbed,
+    small,
 )
 from mitate.explain.methods.table import METHODS, Method, find_method
 
@@ -18,6 +20,8 @@ __all__ = [
     "decomposition",
     "find_method",
     "gradients",
+    "loupe",
     "masked",
     "perturbed",
+    "small",
 ]
