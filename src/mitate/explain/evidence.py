@@ -27,7 +27,7 @@ from mitate.models.classifier import Classifier
 from mitate.tensors import at_least_single, generators, with_noise
 
 Score = Callable[[Tensor, Tensor], Tensor]
-DIFFERENTIATED = {"gradients", "curvature", "attention"}
+DIFFERENTIATED = {"gradients", "pyramid", "curvature", "attention"}
 
 
 def plain_score(logits: Float[Tensor, "b n"], classes: Int[Tensor, "b k"]) -> Tensor:
@@ -37,7 +37,7 @@ def plain_score(logits: Float[Tensor, "b n"], classes: Int[Tensor, "b k"]) -> Te
 
 @dataclass
 class Evidence:
-    """One batch, one layer.
+    """One batch, one layer; or several layers at once for a method that asks for ``pyramid``.
 
     Attributes:
         classifier: what is explained.
@@ -52,6 +52,7 @@ class Evidence:
         seed: of random methods.
         traces: graphs of the network from a layer on that were traced before.
         advance: told how many forwards were run.
+        grids: those of all the forward's places.
     """
 
     classifier: Classifier
@@ -66,6 +67,7 @@ class Evidence:
     seed: int
     traces: dict[Any, Traced | None] = field(default_factory=dict)
     advance: Advance = field(default=lambda forwards: None)
+    grids: Sequence[Grid] = ()
 
     def given(self, needs: Sequence[str]) -> list[Any]:
         """What a method needs, in its order."""
@@ -80,6 +82,19 @@ class Evidence:
     def gradients(self) -> Float[Tensor, "b k c h w"]:
         """Of every target's score, at the layer."""
         return self._spatial(self.forward.gradients(self._scores)[self.index])
+
+    @cached_property
+    def pyramid(self) -> list[tuple[Tensor, Tensor]]:
+        """Activations and gradients of all the forward's places, by one backward a target."""
+        kept, slopes = self.forward.activations, self.forward.gradients(self._scores)
+        spatial = [
+            (
+                at_least_single(grid.spatial(activation.detach())),
+                at_least_single(grid.spatial(slope)),
+            )
+            for grid, activation, slope in zip(self.grids, kept, slopes, strict=True)
+        ]
+        return sorted(spatial, key=lambda layer: -layer[0][0, 0].numel())
 
     @cached_property
     def curvature(self) -> Float[Tensor, "b k c h w"]:

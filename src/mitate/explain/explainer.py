@@ -72,7 +72,8 @@ class Explainer:
             method: a name from ``mitate methods``.
             layer: a module, a name with indices, or ``auto``: the last layer with a spatial grid
                 before pooling. Several of them, in a list or as ``"blocks.1 + blocks.-1"``, give
-                one map, on the finest of their grids. Methods of pixels look at none.
+                one map, on the finest of their grids. Methods that join layers take an early one
+                too; methods of pixels look at none.
             fusion: how the maps of several layers, each divided by its largest value, become one:
                 ``max``, ``mean`` or ``product``.
             against: explain why a class rather than another: a class by name or index, or
@@ -117,7 +118,7 @@ class Explainer:
         self._named = [
             None if _is_auto(spec) else layers.resolve(network, spec) for spec in self.layers
         ]
-        self._automatic: dict[tuple[int, ...], Place] = {}
+        self._automatic: dict[tuple[int, ...], list[Place]] = {}
         self._grids: dict[tuple[Any, ...], Grid] = {}
         self._traces: dict[Any, Traced | None] = {}
         self._aimed: dict[tuple[tuple[str, Target], ...], Explainer] = {}
@@ -201,13 +202,18 @@ class Explainer:
     def places(self, inputs: Float[Tensor, "b channels *pixels"]) -> list[Place]:
         """The layers that are tapped for inputs such as these; none for a method of pixels."""
         named = self._named if self.method.at_layer else []
-        return [place or self._auto(inputs) for place in named]
+        found = ([place] if place else self._auto(inputs) for place in named)
+        return [place for places in found for place in places]
 
-    def _auto(self, inputs: Tensor) -> Place:
+    def _auto(self, inputs: Tensor) -> list[Place]:
         size = tuple(inputs.shape[1:])
         if size not in self._automatic:
             network, read = self.classifier.network, self.classifier.read
-            self._automatic[size] = layers.automatic(network, inputs[:1], read=read).place
+            if self.method.joins_layers:
+                found = layers.automatic_pair(network, inputs[:1], read=read)
+            else:
+                found = [layers.automatic(network, inputs[:1], read=read)]
+            self._automatic[size] = [layer.place for layer in found]
         return self._automatic[size]
 
     def _grid(self, place: Place, inputs: Tensor, activation: Tensor) -> Grid:
@@ -278,6 +284,7 @@ class Explainer:
         logits = forward.logits.detach()
         class_names = self._names(logits.shape[1])
         classes = top_classes(logits, top_k) if wanted is None else wanted.to(logits.device)
+        looked_at = self._looked_at(places, inputs, forward)
         evidence = [
             Evidence(
                 self.classifier,
@@ -291,9 +298,10 @@ class Explainer:
                 self.batch_size,
                 self.seed,
                 self._traces,
+                grids=[grid for _, grid in looked_at],
             )
-            for index, (place, grid) in enumerate(self._looked_at(places, inputs, forward))
-        ]
+            for index, (place, grid) in enumerate(looked_at)
+        ][: 1 if self.method.joins_layers else None]
         planned = self.method.cost.forwards + sum(self._cost(seen) for seen in evidence)
         told: list[float] = []
 
@@ -323,7 +331,7 @@ class Explainer:
             seed=self.seed,
             cost=self._spent(sum(told) / len(inputs), evidence) if counted else planned,
             task=self.classifier.task,
-            fusion=self.fusion if len(places) > 1 else "",
+            fusion=self.fusion if len(evidence) > 1 else "",
             estimate=estimate,
         )
 

@@ -28,8 +28,8 @@ class Explanation:
     """Maps of a batch of images.
 
     Attributes:
-        maps: (b, k, h, w) on the layer's own grid, as the method gave them; of volumes
-            (b, k, d, h, w).
+        maps: (b, k, h, w) on the layer's own grid, or the method's where it has one, as the method
+            gave them; of volumes (b, k, d, h, w).
         classes: (b, k) the explained classes.
         logits: (b, classes) of the unmasked images.
         class_names: one name a class.

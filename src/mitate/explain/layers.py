@@ -32,6 +32,7 @@ ATTENTION = re.compile(r"[aA]tt(n|ention)?(?![a-z])")
 TOKEN = re.compile(r"token|cls|class_?emb|regist|prompt", re.IGNORECASE)
 MOST_OF_THE_NETWORK = 2 / 3
 EATS_ITS_GRID = 1 / 3
+SMALL_STRIDE = 6  # pixels to a cell's side, and over; most networks have strides of 4 and 8
 NUMBERS_AT_ONCE = 1 << 24
 INSIDES = ("0", "0.model", "model", "module")
 FASTAI = "0.model."
@@ -124,6 +125,31 @@ def automatic_of(layers: Sequence[Layer]) -> Layer | None:
     Where no layer counts (a head of zeros gives no gradient to anything) it is the last one.
     """
     return max(reversed(layers), key=_fitness, default=None)
+
+
+def automatic_pair(network: nn.Module, inputs: Tensor, *, read: Read) -> list[Layer]:
+    """Give an early layer of small cells and the last layer, or the one that is both.
+
+    Raises:
+        LayerError: the network has no layer with a spatial grid.
+    """
+    last = automatic(network, inputs, read=read)
+    early = early_of(candidates(network, inputs, read=read), _size(inputs)) or last
+    return [last] if early.name == last.name else [early, last]
+
+
+def early_of(layers: Sequence[Layer], input_size: Sequence[int]) -> Layer | None:
+    """The layer among candidates whose cells are small: about four pixels to a side.
+
+    It is the last of the outermost layers on the coarsest grid whose stride is under six pixels;
+    where there is none, as in transformers of large patches, on the finest grid.
+    """
+    fit = [layer for layer in layers if layer.counts and not layer.scores]
+    small = [layer for layer in fit if layer.grid.height * SMALL_STRIDE > input_size[-2]]
+    cells = [layer.grid.cells for layer in small or fit]
+    wanted = min(cells) if small else max(cells, default=0)
+    alike = [layer for layer in fit if layer.grid.cells == wanted]
+    return min(reversed(alike), key=lambda layer: layer.name.count("."), default=None)
 
 
 def _fitness(layer: Layer) -> tuple[bool, bool]:

@@ -20,10 +20,12 @@ FEWER = {  # where the default would only take longer
     "rise": {"samples": 12},
     "smoothgrad": {"samples": 3},
     "integratedgradients": {"steps": 4},
+    "loupe": {"steps": 6},
 }
 SEEDED = {"random", "rise", "smoothgrad"}  # by the image's own numbers
 OF_ROUNDED_NUMBERS = SEEDED | {"fem"}  # or a step function
-DIFFERENCES = {"groupcam", "occlusion"}  # of probabilities, which bfloat16 hardly tells apart
+# Of probabilities, which bfloat16 hardly tells apart.
+DIFFERENCES = {"groupcam", "occlusion", "loupe"}
 KINKS = {"gradient", "inputxgradient", "integratedgradients", "fullgrad"}  # it is on either side of
 
 # Attention needs networks that have it: tests/explain/methods/test_attention.py.
@@ -89,7 +91,8 @@ def assert_same(before: dict, after: dict) -> None:
 def test_maps_are_finite_on_the_layers_grid_or_the_pixels(method: str, name: str) -> None:
     network, images = fitting(method, name), networks.make_images(3)
     explanation = explainer(method, network)(images, top_k=2)
-    assert explanation.maps.shape == (3, 2, *((16, 24) if is_of_pixels(method) else (4, 6)))
+    own = is_of_pixels(method) or METHODS[method].own_grid
+    assert explanation.maps.shape == (3, 2, *(networks.SIZE if own else (4, 6)))
     assert explanation.maps.isfinite().all()
     assert not explanation.maps.requires_grad
     assert explanation.classes.shape == explanation.probabilities.shape == (3, 2)

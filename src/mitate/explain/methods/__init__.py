@@ -6,9 +6,11 @@ from mitate.explain.methods import (
     controls,
     decomposition,
     gradients,
+    loupe,
     masked,
     perturbed,
     pixels,
+    small,
 )
 from mitate.explain.methods.table import METHODS, Method, find_method
 
@@ -21,7 +23,9 @@ __all__ = [
     "decomposition",
     "find_method",
     "gradients",
+    "loupe",
     "masked",
     "perturbed",
     "pixels",
+    "small",
 ]

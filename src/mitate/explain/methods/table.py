@@ -18,6 +18,7 @@ from mitate.explain.methods.components import first_component
 EVIDENCE: dict[str, str] = {
     "activations": "what the layer gave (b, c, h, w)",
     "gradients": "of every target's score with respect to the activations (b, k, c, h, w)",
+    "pyramid": "activations and gradients of every layer, the finest grid first",
     "curvature": "each score's Hessian times the activations (b, k, c, h, w)",
     "noisy": "samples and spread -> activations and gradients of noisy images, one after the other",
     "head": "the linear classifier behind pooling, at every cell",
@@ -34,11 +35,12 @@ EVIDENCE: dict[str, str] = {
     "generators": "a random generator an image, seeded by the user's seed and the image",
 }
 OF_PIXELS = {"slopes", "guided", "fullgradients"}
-DERIVED = {"gradients", "curvature", "noisy", "attention"} | OF_PIXELS
-FLAT = {"scorer", "suffix", "attention", "images", "grid"} | OF_PIXELS  # of images only
+DERIVED = {"gradients", "pyramid", "curvature", "noisy", "attention"} | OF_PIXELS
+FLAT = {"scorer", "pyramid", "suffix", "attention", "images", "grid"} | OF_PIXELS  # of images only
 AT_A_LAYER = {
     "activations",
     "gradients",
+    "pyramid",
     "curvature",
     "noisy",
     "head",
@@ -53,6 +55,7 @@ WORD_OF = {
     "guided": "gradients of pixels and of the layer",
     "fullgradients": "gradients of pixels and biases",
     "gradients": "gradients",
+    "pyramid": "gradients of several layers",
     "curvature": "gradients",
     "noisy": "gradients of noisy images",
     "slopes": "gradients of pixels",
@@ -74,6 +77,7 @@ class Cost:
         per_cell: for each cell of the layer's grid.
         per_sample: for each of the method's ``samples``.
         per_group: for each of the method's ``groups`` and each explained class.
+        per_step: for each of the method's ``steps`` and each explained class, at most.
         per_window: for each place of the method's ``window`` at its ``stride``.
         passes: the option that says how many more forwards there are, each with a backward a class.
         partial: whether channels and cells cost a forward from the layer on only.
@@ -85,6 +89,7 @@ class Cost:
     per_cell: float = 0
     per_sample: float = 0
     per_group: float = 0
+    per_step: float = 0
     per_window: float = 0
     passes: str = ""
     partial: bool = False
@@ -103,12 +108,14 @@ class Cost:
         drawn: int = options.get("samples", 0)
         groups: int = options.get("groups", 0)
         passes: int = options.get(self.passes, 0)
+        steps: int = options.get("steps", 0)
         return (
             self.forwards
             + self.per_class * classes
             + repeated * (share if self.partial else 1)
             + self.per_sample * drawn
             + self.per_group * groups * classes
+            + self.per_step * steps * classes
             + self.per_window * across**2
             + passes * (1 + BACKWARD * classes)
         )
@@ -121,6 +128,7 @@ class Cost:
             f"cells{parts}": self.per_cell,
             "samples": self.per_sample,
             "classes x groups": self.per_group,
+            "classes x steps": self.per_step,
             "windows": self.per_window,
         }
         told = [f"{'' if n == 1 else f'{n:g} x '}{word}" for word, n in terms.items() if n]
@@ -133,6 +141,7 @@ class Method:
     """A way to make a map: a pure function and what is known about it.
 
     ``needs`` are the names of the function's positional arguments, all of them in ``EVIDENCE``.
+    With ``own_grid`` the map's grid is the method's own; otherwise it is a layer's.
     """
 
     name: str
@@ -142,6 +151,7 @@ class Method:
     cost: Cost
     cite: str
     options: Mapping[str, Any]
+    own_grid: bool = False
 
     @property
     def summary(self) -> str:
@@ -162,6 +172,11 @@ class Method:
     def at_layer(self) -> bool:
         """Whether it looks at a layer; otherwise its maps are of the input's pixels."""
         return not AT_A_LAYER.isdisjoint(self.needs)
+
+    @property
+    def joins_layers(self) -> bool:
+        """Whether it makes one map of several layers, and ``auto`` means an early one too."""
+        return "pyramid" in self.needs
 
     @property
     def takes_volumes(self) -> bool:
@@ -226,7 +241,7 @@ EXPLAINER_KEYWORDS = (
 
 
 def method(
-    name: str, *, family: str, cost: Cost, cite: str
+    name: str, *, family: str, cost: Cost, cite: str, own_grid: bool = False
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a pure function that gives maps (b, k, h, w), or maps and an ``Estimate`` of them.
 
@@ -235,7 +250,7 @@ def method(
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         needs, options = _signature(function)
-        METHODS[name] = Method(name, function, needs, family, cost, cite, options)
+        METHODS[name] = Method(name, function, needs, family, cost, cite, options, own_grid)
         return function
 
     return register
