@@ -14,7 +14,9 @@ from oracles import networks
 
 SIZE = (16, 24)
 # The head of classes is not that of functions; attention needs a network that has it.
-ELSEWHERE = {"cam"} | {name for name, made in METHODS.items() if made.family == "attention"}
+ELSEWHERE = {"cam", "guidedgradcam"} | {
+    name for name, made in METHODS.items() if made.family == "attention"
+}
 
 
 def first(output: Tensor) -> Tensor:

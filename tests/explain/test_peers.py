@@ -1,5 +1,7 @@
 """The same maps as pinned peers on the same network, where the peers are right."""
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -193,3 +195,94 @@ def test_the_channel_softmax_is_what_grad_cam_calls_score_cam(pytorch_grad_cam, 
         theirs = cam(images, [ClassifierOutputTarget(3)] * 2)
     expected = to_unit_range(torch.from_numpy(theirs).double())
     torch.testing.assert_close(ours[:, 0], expected, atol=2e-3, rtol=0)
+
+
+def test_kpcacam_is_grad_cams_but_for_its_sign(pytorch_grad_cam) -> None:
+    for kernel in ("sigmoid", "rbf", "poly"):
+        ours = maps("with relu", "kpcacam", kernel=kernel, signed=True)[:, 0]
+        theirs = grad_cams_kernel(pytorch_grad_cam, kernel)
+        torch.testing.assert_close(ours.abs().float(), theirs.abs(), rtol=1e-4, atol=1e-6)
+
+
+def grad_cams_kernel(peers, kernel: str) -> torch.Tensor:
+    from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection_kernel
+
+    network = networks.make("with relu")
+    activations = network.before(networks.make_images(2)).detach().numpy()
+    return torch.as_tensor(get_2d_projection_kernel(activations, kernel))
+
+
+def test_grad_cams_fullgrad_does_not_see_how_large_a_bias_is(pytorch_grad_cam) -> None:
+    """It scales each channel to [0, 1] by itself, where paper and authors' code scale the layer."""
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    network, images = networks.make("with relu").float(), networks.make_images(2).float()
+    theirs = []
+    for share in (1.0, 1e-2):
+        with pytorch_grad_cam.FullGrad(network, []) as cam:
+            cam.bias_data[0] = cam.bias_data[0].copy()
+            cam.bias_data[0][0] *= share
+            theirs.append(torch.as_tensor(cam(images, [ClassifierOutputTarget(3)] * 2)))
+    torch.testing.assert_close(theirs[0], theirs[1], rtol=1e-3, atol=1e-3)
+
+
+@pytest.fixture
+def captum():
+    attr = pytest.importorskip("captum.attr", reason="captum is not installed")
+    with warnings.catch_warnings():  # it warns of the hooks and of the gradients that it asks for
+        warnings.simplefilter("ignore")
+        yield attr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pixels_are_captums(captum, name: str) -> None:
+    network, images = networks.make(name), networks.make_images(2)
+    of = torch.tensor([3, 3])
+    saliency = captum.Saliency(network).attribute(images.clone(), target=of)
+    torch.testing.assert_close(maps(name, "gradient")[:, 1], saliency.amax(1))
+    times = captum.InputXGradient(network).attribute(images.clone(), target=of)
+    torch.testing.assert_close(maps(name, "inputxgradient", signed=True)[:, 1], times.sum(1))
+    path = captum.IntegratedGradients(network).attribute(images.clone(), target=of, n_steps=9)
+    ours = maps(name, "integratedgradients", signed=True, steps=9)[:, 1]
+    torch.testing.assert_close(ours, path.sum(1), rtol=1e-5, atol=1e-7)  # its weights are float32
+
+
+def test_guidedgradcam_is_captums_enlarged_bilinearly(captum) -> None:
+    network, images = networks.make("with relu"), networks.make_images(2)
+    ours = maps("with relu", "guidedgradcam", signed=True)[:, 1]
+    theirs = captum.GuidedGradCam(network, network.tapped)
+    of = torch.tensor([3, 3])
+    found = theirs.attribute(images.clone(), target=of, interpolate_mode="bilinear")
+    torch.testing.assert_close(ours, found.sum(1))
+
+
+def test_captums_guided_gradients_are_plain_ones_without_a_relu(captum) -> None:
+    """It looks for modules of one kind, and says nothing where there are none: ours refuses."""
+    network, images = networks.make("convolutions"), networks.make_images(2)
+    guided = captum.GuidedBackprop(network).attribute(images.clone(), target=3)
+    plain = captum.Saliency(network).attribute(images.clone(), target=3, abs=False)
+    assert torch.equal(guided, plain)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_legrad_is_torchcams_added_up_instead_of_averaged(torchcam, layers: int) -> None:
+    torch.manual_seed(0)
+    network = imports.torchvision("models").VisionTransformer(
+        image_size=32,
+        patch_size=8,
+        num_layers=3,
+        num_heads=2,
+        hidden_dim=16,
+        mlp_dim=24,
+        num_classes=5,
+    )
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    network, images = network.double().eval(), torch.randn(2, 3, 32, 32).double()
+    ours = Explainer(network, "legrad", blocks=layers)(images, targets=[3, 3]).maps[:, 0]
+    for place in range(2):
+        with torchcam.LeGrad(network, list(network.encoder.layers)[-layers:]) as extractor:
+            logits = network(images[place : place + 1])
+            found = extractor(3, logits, normalized=False)
+        theirs = torch.stack([one[0] for one in found]).sum(0)
+        torch.testing.assert_close(ours[place], theirs * (layers if len(found) == 1 else 1))

@@ -236,6 +236,49 @@ class Windowed(Halves):
         return out
 
 
+class Held(nn.Module):
+    """One of ``Windowed``'s blocks as Swin has it: a module, its windows in the batch."""
+
+    def __init__(self, network: Windowed, index: int) -> None:
+        super().__init__()
+        self.of, self.index = (network,), index  # in a tuple: no module of this one
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        (network,), index = self.of, self.index
+        block, (high, wide), shift = network.blocks[index], network.window, network.shifts[index]
+        x = torch.roll(block.norm1(tokens), [-s for s in shift], (1, 2))
+        x = F.pad(x, (0, 0, 0, -GRID[1] % wide, 0, -GRID[0] % high))
+        down, across = x.shape[1] // high, x.shape[2] // wide
+        x = x.reshape(len(x), down, high, across, wide, WIDTH).transpose(2, 3)
+        fences = torch.stack([network.fences(corner, index) for corner in corners(network.window)])
+        bias = (network.biases[index] + fences[:, None]).repeat(len(x), 1, 1, 1)
+        x = block.attn(x.reshape(-1, high * wide, WIDTH), bias)[0]
+        x = (
+            x.reshape(-1, down, across, high, wide, WIDTH)
+            .transpose(2, 3)
+            .flatten(3, 4)
+            .flatten(1, 2)
+        )
+        x = x.reshape(len(tokens), down * high, across * wide, WIDTH)[:, : GRID[0], : GRID[1]]
+        tokens = tokens + torch.roll(x, shift, (1, 2))
+        return tokens + block.mlp(block.norm2(tokens))
+
+
+class Partitioned(nn.Module):
+    """``Windowed`` with blocks that are modules."""
+
+    def __init__(self, network: Windowed) -> None:
+        super().__init__()
+        self.patches, self.norm, self.head = network.patches, network.norm, network.head
+        self.blocks = nn.ModuleList(Held(network, i) for i in range(len(network.blocks)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.patches(images).permute(0, 2, 3, 1)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.head(self.norm(tokens).mean((1, 2)))
+
+
 def corners(window: tuple[int, int]) -> list[tuple[int, int]]:
     """The first cell of each window of the padded grid, row by row."""
     return [(y, x) for y in range(0, GRID[0], window[0]) for x in range(0, GRID[1], window[1])]

@@ -26,6 +26,8 @@ class Attention:
     Attributes:
         probabilities: an entry a block, (b, heads, queries, keys); rows add up to 1.
         slopes: their gradients, an entry a block, (b, k, heads, queries, keys), when asked for.
+        own_slopes: the same of each block's own score: that of its tokens in the place of the last
+            block's, or of the mean of its tokens, when asked for.
         readers: the tokens that the head reads: the class token, or the patches.
         prefix: tokens before the patches.
         size: height and width of the patches' grid.
@@ -33,6 +35,7 @@ class Attention:
 
     probabilities: tuple[Float[Tensor, "b heads n n"], ...]
     slopes: Callable[[], tuple[Float[Tensor, "b k heads n n"], ...]]
+    own_slopes: Callable[[bool], tuple[Float[Tensor, "b k heads n n"], ...]]
     readers: Bool[Tensor, " n"]
     prefix: int
     size: tuple[int, int]
@@ -44,8 +47,12 @@ class Attention:
 
     def seen(self, matrix: Float[Tensor, "*b n n"]) -> Float[Tensor, "*b h w"]:
         """What the readers take of each patch: the mean of their rows, folded."""
-        row = matrix[..., self.readers, :].mean(-2)[..., self.prefix :]
-        return row.reshape(*row.shape[:-1], *self.size)
+        return self.folded(matrix[..., self.readers, :].mean(-2))
+
+    def folded(self, row: Float[Tensor, "*b n"]) -> Float[Tensor, "*b h w"]:
+        """The patches among tokens, on their grid."""
+        patches = row[..., self.prefix :]
+        return patches.reshape(*patches.shape[:-1], *self.size)
 
 
 def readers(last: Float[Tensor, "b heads n n"], prefix: int) -> Bool[Tensor, " n"]:
@@ -63,15 +70,16 @@ def readers(last: Float[Tensor, "b heads n n"], prefix: int) -> Bool[Tensor, " n
 
 
 class AttentionTap(TorchFunctionMode):
-    """Keeps every attention's probabilities while it is entered.
+    """Keeps every attention's probabilities, and tokens' scores with themselves, while entered.
 
-    What is kept becomes part of the graph where ``gradients`` is wanted; recording begins there.
+    Probabilities become part of the graph where ``gradients`` is wanted; recording begins there.
     """
 
     def __init__(self, *, gradients: bool) -> None:
         super().__init__()
         self.gradients = gradients
         self.kept: list[Tensor] = []
+        self.diagonals: list[Tensor] = []
 
     def __torch_function__(
         self,
@@ -88,7 +96,7 @@ class AttentionTap(TorchFunctionMode):
             return self._attended_by_module(*args, **given)
         output = func(*args, **given)
         if func in SOFTMAX and _is_attention(output):
-            return self._keep(output)
+            return self._keep(output, args[0] if args else given["input"])
         return output
 
     def _attended(
@@ -121,7 +129,7 @@ class AttentionTap(TorchFunctionMode):
                 if attn_mask.dtype == torch.bool
                 else scores + attn_mask
             )
-        return self._keep(scores.softmax(-1)) @ value
+        return self._keep(scores.softmax(-1), scores) @ value
 
     def _attended_by_module(
         self,
@@ -153,7 +161,8 @@ class AttentionTap(TorchFunctionMode):
         seen = self.kept[-1]
         return output, seen.mean(1) if average_attn_weights else seen
 
-    def _keep(self, probabilities: Tensor) -> Tensor:
+    def _keep(self, probabilities: Tensor, scores: Tensor) -> Tensor:
+        self.diagonals.append(scores.detach().diagonal(dim1=-2, dim2=-1))
         if not self.gradients:
             self.kept.append(probabilities.detach())
             return probabilities

@@ -14,8 +14,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mitate.errors import LayerError
-from mitate.explain.attention import Attention, readers
+from mitate.explain.attention import Attention
 from mitate.explain.biases import BiasTap, FullGradient, full_gradient
+from mitate.explain.blocks import Blocks, Score
 from mitate.explain.grid import Grid
 from mitate.explain.guided import Guidance
 from mitate.explain.head import Head, find_head
@@ -26,7 +27,6 @@ from mitate.explain.tap import Place, TappedForward, tapped_forward
 from mitate.models.classifier import Classifier
 from mitate.tensors import at_least_single, generators, with_noise
 
-Score = Callable[[Tensor, Tensor], Tensor]
 DIFFERENTIATED = {"gradients", "pyramid", "curvature", "attention"}
 
 
@@ -148,27 +148,18 @@ class Evidence:
         """Attention over the layer's tokens, in every block that has it.
 
         Raises:
-            LayerError: no block attends from each of the layer's cells to each.
+            LayerError: no block attends over the layer's cells, or its windows cannot be told.
         """
-        prefix, cells = self.grid.prefix, self.grid.cells
-        shape = (len(self.inputs), prefix + cells, prefix + cells)
-        every = self.forward.probabilities
-        chosen = [i for i, kept in enumerate(every) if (len(kept), *kept.shape[-2:]) == shape]
-        if not chosen:
-            there = f"it attends over {_told(every)} tokens" if every else "it has no attention"
-            raise LayerError(
-                f"no block of this network attends from each of the {shape[1]} tokens of "
-                f"{self.place.name!r} to each ({there}; windows are not read): name a layer of the "
-                "transformer's grid, or use a method of gradients, such as layercam"
-            )
-        last = self.forward.attention_gradients(self._scores[:, :1])[chosen[-1]][:, 0]
-
-        def slopes() -> tuple[Tensor, ...]:
-            given = self.forward.attention_gradients(self._scores)
-            return tuple(at_least_single(given[i]) for i in chosen)
-
-        kept = tuple(at_least_single(every[i].detach()) for i in chosen)
-        return Attention(kept, slopes, readers(last, prefix), prefix, self.size)
+        blocks = Blocks(
+            self.classifier,
+            self.inputs,
+            self.classes,
+            self.score,
+            self.forward,
+            self.grid,
+            self.place.name,
+        )
+        return blocks.attention()
 
     @property
     def slopes(self) -> Callable[[Tensor], Tensor]:
@@ -262,8 +253,3 @@ class Evidence:
     @property
     def _prefixes(self) -> tuple[int, ...]:
         return possible_prefixes(self.classifier.network)
-
-
-def _told(probabilities: Sequence[Tensor]) -> str:
-    """How many tokens blocks attend over, each number once."""
-    return ", ".join(str(n) for n in dict.fromkeys(kept.shape[-1] for kept in probabilities))

@@ -58,6 +58,19 @@ class Grid:
             first = activation.movedim(-1, -1 - axes)
         return first if self.depth is None else first.flatten(-3, -2)
 
+    def laid(self, mask: Tensor) -> Tensor:
+        """Give a mask (height, width) the layout of one image's activation, to multiply it."""
+        if self.layout == "channels first":
+            return mask
+        if self.layout == "channels last":
+            return mask[..., None]
+        return torch.cat([mask.new_zeros(self.prefix), mask.flatten()])[:, None]
+
+    def pooled(self, activation: Tensor) -> Tensor:
+        """Give every cell, and every token before them, the mean of all."""
+        axes = {"channels first": (-2, -1), "channels last": (-3, -2), "tokens": (-2,)}[self.layout]
+        return activation.mean(axes, keepdim=True).expand_as(activation)
+
     def faced(self, activation: Tensor) -> Tensor:
         """Give (..., channels, height, width) as ``spatial``, with a depth among the channels."""
         found = self.volume(self.spatial(activation))

@@ -5,9 +5,11 @@ success and after any exception. The forward up to the first tapped layer record
 tapped output becomes the leaf, and autograd begins there.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,6 +45,23 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Around:
+    """One call of a module in which one attention is computed, and no other.
+
+    Attributes:
+        place: the module, its name, and which of its calls, counted from 0.
+        input: the tensor that it took.
+        rest: the other arguments, and those by name.
+        output: the tensor that it gave, in the graph.
+    """
+
+    place: Place
+    input: Tensor
+    rest: tuple[tuple[Any, ...], dict[str, Any]]
+    output: Tensor
+
+
+@dataclass(frozen=True)
 class TappedForward:
     """What a forward gave, at its end and on the way.
 
@@ -53,12 +72,14 @@ class TappedForward:
         probabilities: attention probabilities of every block, (b, heads, queries, keys), where they
             were asked for.
         calls: which of its module's calls each place is, counted from 0.
+        around: of each attention, the calls of modules that hold it alone, the innermost first.
     """
 
     logits: Tensor
     activations: tuple[Tensor, ...]
     probabilities: tuple[Tensor, ...] = ()
     calls: tuple[int, ...] = ()
+    around: tuple[tuple[Around, ...], ...] = ()
 
     def gradients(self, scores: Tensor) -> tuple[Tensor, ...]:
         """Gradients of ``scores`` (b, k) at every tapped layer, each (b, k, ...) in its layout.
@@ -149,8 +170,15 @@ def tapped_forward(
     modules = {id(place.module): place.module for place in places}.values()
     attended = AttentionTap(gradients=gradients) if attention else None
     kernel = sdpa_kernel(SDPBackend.MATH) if curvature else nullcontext()
-    watched = (attended or nullcontext(), watch or nullcontext(), kernel)
-    with _undisturbed(network), _hooked(modules, keep), watched[0], watched[1], watched[2]:
+    around: dict[int, list[Around]] = defaultdict(list)
+    with ExitStack() as watching:
+        watching.enter_context(_undisturbed(network))
+        watching.enter_context(_hooked(modules, keep))
+        watching.enter_context(watch or nullcontext())
+        watching.enter_context(kernel)
+        if attended is not None:
+            watching.enter_context(attended)
+            watching.enter_context(_noting_blocks(network, attended, around))
         if pixels:
             torch.set_grad_enabled(gradients)
             own = own.requires_grad_(gradients)
@@ -158,7 +186,8 @@ def tapped_forward(
     kept = tuple(_kept(place, outputs) for place in places)
     calls = tuple(place.call % len(outputs[id(place.module)]) for place in places)
     probabilities = tuple(attended.kept) if attended else ()
-    return TappedForward(logits, (own, *kept) if pixels else kept, probabilities, calls)
+    blocks = tuple(tuple(around[index]) for index in range(len(probabilities)))
+    return TappedForward(logits, (own, *kept) if pixels else kept, probabilities, calls, blocks)
 
 
 def replaced_forward(
@@ -166,17 +195,28 @@ def replaced_forward(
 ) -> Tensor:
     """The logits (b, n) of a forward in which a layer gives ``activation`` instead of its own.
 
-    ``place.call`` counts from 0 here.
+    ``place.call`` counts from 0 here. What is recorded begins with the activation, if it is.
     """
     calls = iter(range(1 << 30))
 
     def replace(module: nn.Module, _args: Any, output: Any) -> Any:
         if next(calls) != place.call:
             return output
+        if activation.requires_grad:
+            torch.set_grad_enabled(True)
         return _with_first_tensor(output, activation)
 
     with _undisturbed(network), _hooked([place.module], replace):
         return read(network(_own(inputs)))
+
+
+def diagonal(network: nn.Module, around: Around, tensor: Tensor) -> Tensor:
+    """Each token's score with itself, of the attention in a call that takes another tensor."""
+    attended = AttentionTap(gradients=False)
+    rest, named = around.rest
+    with _undisturbed(network), attended:
+        around.place.module(tensor, *rest, **named)
+    return attended.diagonals[0]
 
 
 def trace(
@@ -212,6 +252,38 @@ def _undisturbed(network: nn.Module) -> Iterator[None]:
 def _hooked(modules: Any, hook: Callable[[nn.Module, Any, Any], Any]) -> Iterator[None]:
     handles = [module.register_forward_hook(hook) for module in modules]
     try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _noting_blocks(
+    network: nn.Module, attended: AttentionTap, around: dict[int, list[Around]]
+) -> Iterator[None]:
+    """Note each call of a module, but of the network itself, that holds one attention alone."""
+    begun: list[int] = []
+    counts: Counter[int] = Counter()
+    handles = []
+
+    def begin(_module: nn.Module, _args: Any) -> None:
+        begun.append(len(attended.kept))
+
+    def end(name: str, module: nn.Module, args: Any, named: dict[str, Any], output: Any) -> None:
+        first, call = begun.pop(), counts[id(module)]
+        counts[id(module)] += 1
+        given = _first_tensor(output)
+        alone = len(attended.kept) == first + 1
+        if alone and given is not None and args and isinstance(args[0], Tensor):
+            place, rest = Place(module, name, call), (tuple(args[1:]), dict(named))
+            around[first].append(Around(place, args[0].detach(), rest, given))
+
+    try:
+        for name, module in network.named_modules():
+            if name:
+                handles.append(module.register_forward_pre_hook(begin))
+                handles.append(module.register_forward_hook(partial(end, name), with_kwargs=True))
         yield
     finally:
         for handle in handles:

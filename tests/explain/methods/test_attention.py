@@ -45,6 +45,18 @@ def test_the_maps_are_the_oracles_under_every_kernel(name: str, kernel: str) -> 
     assert_is(made(name, "gradrollout", kernel), attention.generic, name)
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("name", GLOBAL)
+def test_legrad_is_the_oracles(name: str, kernel: str) -> None:
+    if kernel == "timm" and name == "relative positions":
+        pytest.skip("timm's attention takes no bias")
+    assert_is(made(name, "legrad", kernel), attention.legrad, name, pooled=True)
+    assert_is(made(name, "legrad", kernel, pooled=False), attention.legrad, name, pooled=False)
+    last = made(name, "legrad", kernel, blocks=2)
+    count = 2 if name == "mean of tokens" else 3
+    assert_is(last, attention.legrad, name, layers=[count - 2, count - 1], pooled=True)
+
+
 @pytest.mark.parametrize("name", GLOBAL)
 @pytest.mark.parametrize("fuse", ["mean", "max", "min"])
 def test_options_are_the_oracles(name: str, fuse: str) -> None:
@@ -100,9 +112,9 @@ def test_networks_without_attention_are_told(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", OF_ATTENTION)
-def test_windows_are_refused_rather_than_drawn_wrong(method: str) -> None:
-    with pytest.raises(LayerError, match="windows are not read"):
-        explainer(attention.make("windows", "fused"), method, "blocks.1")(networks.make_images(1))
+def test_windows_that_no_block_holds_are_refused_rather_than_drawn_wrong(method: str) -> None:
+    with pytest.raises(LayerError, match="windows are put back where a block's input is the grid"):
+        explainer(attention.make("windows", "fused"), method, "patches")(networks.make_images(1))
 
 
 @pytest.mark.parametrize(
@@ -116,6 +128,10 @@ def test_windows_are_refused_rather_than_drawn_wrong(method: str) -> None:
 def test_options_that_mean_nothing(options: dict, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         explainer(attention.make("class token", "fused"), "attention", **options)(
+            networks.make_images(1)
+        )
+    with pytest.raises(UsageError, match="0 for all"):
+        explainer(attention.make("class token", "fused"), "legrad", blocks=-1)(
             networks.make_images(1)
         )
     with pytest.raises(UsageError, match="under 1"):

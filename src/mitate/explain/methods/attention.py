@@ -11,6 +11,7 @@ from mitate.explain.attention import Attention
 from mitate.explain.methods.table import Cost, method
 
 EVERY_HEAD = -1
+ALL = 0
 READ = Cost(3)  # the forward, and a backward that tells which tokens the head reads
 
 
@@ -30,7 +31,9 @@ def attention(
 ) -> Float[Tensor, "b k h w"]:
     """What the tokens that the head reads attend to in one block: the same for every class.
 
-    These are the class token, or all patches where the head reads their mean.
+    These are the class token, or all patches where the head reads their mean. Attention within
+    windows (Swin) is put back on the grid; each window has the same total, so that its cells
+    compare with each other and not with those of another.
 
     Args:
         attention: probabilities of the blocks over the layer's grid.
@@ -103,6 +106,35 @@ def gradrollout(attention: Attention) -> Float[Tensor, "b k h w"]:
     for probabilities, gradients in zip(attention.probabilities, slopes, strict=True):
         relevance = relevance + (gradients * probabilities[:, None]).relu().mean(2) @ relevance
     return attention.seen(relevance - start if attention.reads_patches else relevance)
+
+
+@method(
+    "legrad",
+    family="attention",
+    cost=Cost(4, per_class=2),
+    cite="Bousselham et al. 2024, arXiv:2404.03214",
+)
+def legrad(
+    attention: Attention, *, pooled: bool = True, blocks: int = ALL
+) -> Float[Tensor, "b k h w"]:
+    """The positive gradient of each block's own score at its attention, added up over blocks.
+
+    A block's own score is what the network would say if that block were the last. Attention itself
+    is not multiplied in. Means over heads and over all queries, of each key.
+
+    Args:
+        attention: of the blocks over the layer's grid.
+        pooled: a block's score is of the mean of its tokens, as in the authors' code and in
+            torchcam; otherwise of what the head reads, such as the class token.
+        blocks: only the last so many; 0 takes all, as in the paper.
+
+    Raises:
+        UsageError: a negative number of blocks.
+    """
+    if blocks < 0:
+        raise UsageError(f"blocks is {blocks}: use 0 for all, or how many of the last")
+    own = attention.own_slopes(pooled)[-blocks:]
+    return attention.folded(torch.stack([slopes.relu().mean((2, 3)) for slopes in own]).sum(0))
 
 
 def _fused(heads: Float[Tensor, "b heads n n"], how: str) -> Float[Tensor, "b n n"]:

@@ -1,0 +1,152 @@
+"""Which attention of a forward is over a layer's grid, and what it says there."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mitate.errors import LayerError
+from mitate.explain.attention import Attention, readers
+from mitate.explain.grid import Grid, readings
+from mitate.explain.layers import possible_prefixes
+from mitate.explain.tap import Around, TappedForward, diagonal, replaced_forward
+from mitate.explain.windows import unwindowed, window_order
+from mitate.models.classifier import Classifier
+from mitate.tensors import at_least_single
+
+Score = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Block:
+    """An attention over the layer's grid.
+
+    Attributes:
+        index: which of the forward's.
+        order: the cell of each token of each window; None where it is over all tokens at once.
+        around: the outermost call that holds it alone and gives the grid; None where there is none.
+    """
+
+    index: int
+    order: Int[Tensor, "windows n"] | None
+    around: Around | None
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The attention over a layer's grid in one forward of a batch.
+
+    Attributes:
+        classifier: whose network it is.
+        inputs: the preprocessed images.
+        classes: the explained classes.
+        score: what is differentiated.
+        forward: with attention kept.
+        grid: of the layer.
+        layer: its name.
+    """
+
+    classifier: Classifier
+    inputs: Float[Tensor, "b channels H W"]
+    classes: Int[Tensor, "b k"]
+    score: Score
+    forward: TappedForward
+    grid: Grid
+    layer: str
+
+    def attention(self) -> Attention:
+        """What the blocks attend to.
+
+        Raises:
+            LayerError: no block attends over the layer's grid, or none whose windows can be told.
+        """
+        blocks = [block for i in range(len(self.forward.probabilities)) for block in self._block(i)]
+        if not blocks:
+            raise LayerError(self._nothing())
+        last = self._slopes(self.classes[:, :1], blocks)[-1][:, 0]
+        kept = [self.forward.probabilities[block.index].detach() for block in blocks]
+        return Attention(
+            tuple(self._over_grid(*pair) for pair in zip(kept, blocks, strict=True)),
+            partial(self._slopes, self.classes, blocks),
+            partial(self._own_slopes, blocks),
+            readers(last, self.grid.prefix),
+            self.grid.prefix,
+            (self.grid.height, self.grid.width),
+        )
+
+    def _block(self, index: int) -> Sequence[Block]:
+        """An attention as a block, where it is over the grid and can be told."""
+        shape, tokens = self.forward.probabilities[index].shape, self.grid.prefix + self.grid.cells
+        outward = self.forward.around[index]
+        over = [around for around in outward if self._grid_of(around.output) is not None]
+        around = over[-1] if over else None
+        if shape[0] == len(self.inputs) and shape[-1] == tokens:
+            return [Block(index, None, around)]
+        if around is None or shape[0] * shape[-1] < len(self.inputs) * self.grid.cells:
+            return []
+        for holder in reversed(outward):
+            grid = self._grid_of(holder.input)
+            if grid is not None and grid.prefix == 0:
+                probe = partial(diagonal, self.classifier.network, holder)
+                order = window_order(holder.place.module, holder.input, grid, probe)
+                if order is not None:
+                    return [Block(index, order, around)]
+        return []
+
+    def _grid_of(self, tensor: Tensor) -> Grid | None:
+        """The layer's grid, as it lies in another tensor."""
+        if len(tensor) != len(self.inputs):
+            return None
+        prefixes = possible_prefixes(self.classifier.network)
+        found = readings(tensor.shape, tuple(self.inputs.shape[2:]), None, prefixes)
+        sides = self.grid.height, self.grid.width
+        return next((grid for grid in found if (grid.height, grid.width) == sides), None)
+
+    def _over_grid(self, matrices: Tensor, block: Block) -> Tensor:
+        exact = at_least_single(matrices)
+        return exact if block.order is None else unwindowed(exact, block.order, self.grid.cells)
+
+    def _slopes(self, classes: Tensor, blocks: Sequence[Block]) -> tuple[Tensor, ...]:
+        scores = self.score(self.forward.logits, classes)
+        given = self.forward.attention_gradients(scores)
+        return tuple(self._over_grid(given[block.index], block) for block in blocks)
+
+    def _own_slopes(self, blocks: Sequence[Block], pooled: bool) -> tuple[Tensor, ...]:
+        """Gradients of each block's own score, its tokens in the place of the last block's."""
+        holders = [block.around for block in blocks if block.around is not None]
+        shapes = {holder.output.shape for holder in holders}
+        if len(holders) < len(blocks) or len(shapes) > 1:
+            raise LayerError(
+                f"the tokens behind each attention cannot be told at {self.layer!r}, so a block "
+                "has no score of its own: use method='gradrollout'"
+            )
+        grid = self._grid_of(holders[-1].output)
+        given = [holder.output for holder in holders]
+        if pooled and grid is not None:
+            given = [grid.pooled(tokens) for tokens in given]
+        network, read = self.classifier.network, self.classifier.read
+        place = holders[-1].place
+        logits = replaced_forward(network, self.inputs, place, torch.cat(given), read=read)
+        every = self.score(logits, self.classes.repeat(len(given), 1))
+        scores = torch.split(every, len(self.inputs))
+        found = []
+        for own, block in zip(scores, blocks, strict=True):
+            kept = (self.forward.probabilities[block.index],)
+            passes = [self.forward.slopes(own[:, k], kept)[0] for k in range(own.shape[1])]
+            found.append(self._over_grid(torch.stack(passes, 1), block))
+        return tuple(found)
+
+    def _nothing(self) -> str:
+        every = self.forward.probabilities
+        tokens = self.grid.prefix + self.grid.cells
+        over = ", ".join(str(n) for n in dict.fromkeys(kept.shape[-1] for kept in every))
+        there = f"it attends over {over} tokens" if every else "it has no attention"
+        return (
+            f"no block of this network is seen to attend over the {tokens} tokens of "
+            f"{self.layer!r} ({there}; windows are put back where a block's input is the grid "
+            "itself): name a layer of the transformer's grid, or use a method of gradients, such "
+            "as layercam"
+        )
