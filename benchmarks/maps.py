@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmarks import peers
+from benchmarks import compiled, peers
 from benchmarks.timing import best_seconds
 from mitate import Classifier, Explainer, imports
 
@@ -28,6 +28,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     quick = "--quick" in sys.argv
     lines = [*header(), *gradcam(quick), "", *scorecam(quick), "", *memory()]
+    lines += compiled.tables(quick)
     RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 

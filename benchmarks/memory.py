@@ -20,9 +20,9 @@ def main(channels: int) -> None:
     network = _network(channels)
     with torch.no_grad():
         network(torch.randn(BATCH, 3, PIXELS, PIXELS))
-    before = _peak()
+    before = peak()
     _explain(network, PIXELS)
-    print(_peak() - before)
+    print(peak() - before)
 
 
 def _network(channels: int) -> nn.Module:
@@ -44,7 +44,7 @@ def _explain(network: nn.Module, pixels: int) -> None:
     explainer(torch.randn(1, 3, pixels, pixels))
 
 
-def _peak() -> float:
+def peak() -> float:
     """The largest resident memory of this process so far, in MiB.
 
     Not ``getrusage``: its peak is inherited from the process that started this one.

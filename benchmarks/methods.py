@@ -96,7 +96,7 @@ def _row(case: Case, name: str) -> str:
     explainer = Explainer(
         Classifier.from_module(network), name, case.layer, show_progress=False, batch_size=16
     )
-    works = {"plain": partial(_forward, network, images)}
+    works = {"plain": partial(forward, network, images)}
     works["mitate"] = partial(explainer, images, K)
     for peer, theirs in THEIRS.get(name, {}).items():
         works[peer] = partial(RUN[peer], network, layer, images, K, theirs)
@@ -111,7 +111,7 @@ def _row(case: Case, name: str) -> str:
     return f"| `{name}` | {cells} |"
 
 
-def _forward(network: nn.Module, images: Tensor) -> Tensor:
+def forward(network: nn.Module, images: Tensor) -> Tensor:
     """One plain eager forward, as people write it: recording."""
     output: Tensor = network(images)
     return output

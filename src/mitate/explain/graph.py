@@ -124,8 +124,6 @@ class Compiled(Explainer):
         top_k: int | None,
         advance: Advance,
     ) -> Explanation:
-        if not self.is_traceable:
-            return super()._explained(inputs, wanted, top_k, advance)
         number = self.top_k if top_k is None else top_k
         given = (inputs,) if wanted is None else (inputs, wanted.to(inputs.device))
         traced = self._traced(given, number if wanted is None else wanted.shape[1])
@@ -137,6 +135,8 @@ class Compiled(Explainer):
 
     def _traced(self, given: Sequence[Tensor], top_k: int) -> Traced | None:
         """The graph for such a batch: one that there is, or a new one; None where none is right."""
+        if not self.is_traceable:
+            return None
         images, network = given[0], self.classifier.network
         key = (
             _padded_size(len(images), self.batch_size),

@@ -81,11 +81,11 @@ class Plan:
         graph.recompile()
         return graph
 
-    def _single(self, top_k: int) -> Callable[..., tuple[Tensor, ...]]:
+    def _single(self, top_k: int) -> Callable[..., tuple[Any, ...]]:
         """Logits, classes, activations, and one score's gradients: that which ``rank`` chooses."""
         read = self.classifier.read
 
-        def run(rank: Tensor, images: Tensor, *named: Tensor) -> tuple[Tensor, ...]:
+        def run(rank: Tensor, images: Tensor, *named: Tensor) -> tuple[Any, ...]:
             with torch.enable_grad():
                 forward = tapped_forward(
                     self.classifier.network,
@@ -101,7 +101,7 @@ class Plan:
                     return logits, classes, *activations
                 score = self.score(forward.logits, classes) @ rank.to(logits.dtype)
                 slopes = forward.gradients(score[:, None])
-                return logits, classes, *activations, *(slope[:, 0] for slope in slopes)
+                return logits, classes, *activations, tuple(slope[:, 0] for slope in slopes)
 
         return run
 
@@ -114,9 +114,9 @@ class Plan:
             return outcome
         shared: Any = (None,) * (2 + layers)  # what no choice of a class changes
         sides = (0,) + (None,) * len(given)
-        run = torch.vmap(single, in_dims=sides, out_dims=(*shared, *(1,) * layers))
-        together: tuple[Tensor, ...] = run(ranks, *given)
-        return together
+        run = torch.vmap(single, in_dims=sides, out_dims=(*shared, 0))
+        *same, slopes = run(ranks, *given)
+        return *same, *(slope.movedim(0, 1) for slope in slopes)
 
     def _maps(self, known: Sequence[Tensor], images: Tensor) -> tuple[Tensor, ...]:
         logits, classes, *rest = known
