@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from mitate.explain.outputs import SimilarityTarget as SimilarityTarget
     from mitate.models.classifier import Classifier as Classifier
     from mitate.models.preprocessing import Preprocessing as Preprocessing
+    from mitate.view.auditing import audit as audit
+    from mitate.view.comparing import compare as compare
 
 HOMES = {
     "Classifier": "mitate.models.classifier",
@@ -22,6 +24,8 @@ HOMES = {
     "Preprocessing": "mitate.models.preprocessing",
     "SegmentationTarget": "mitate.explain.outputs",
     "SimilarityTarget": "mitate.explain.outputs",
+    "audit": "mitate.view.auditing",
+    "compare": "mitate.view.comparing",
 }
 __all__ = [
     "Classifier",
@@ -33,6 +37,8 @@ __all__ = [
     "Preprocessing",
     "SegmentationTarget",
     "SimilarityTarget",
+    "audit",
+    "compare",
 ]
 __version__ = "0.1.0"
 
