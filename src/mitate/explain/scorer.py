@@ -111,6 +111,34 @@ class Scorer:
         """
         return self._scored(wanted, make, self._likelihood, behind)
 
+    def altered(self, wanted: Bool[Tensor, "b m"], make: Make) -> Float[Tensor, "b m k"]:
+        """Probability of the explained classes for images altered in any way; 0 where unwanted.
+
+        All images go through one alteration before the next, so that what makes the pictures can
+        make those of a whole batch at once.
+
+        Args:
+            wanted: which alterations of which image are scored.
+            make: from owners (n,) and numbers (n,) to pictures (n, channels, H, W).
+        """
+        numbers, owners = wanted.T.nonzero(as_tuple=True)
+        scores = at_least_single(self.whole).new_zeros(*wanted.shape, self.classes.shape[1])
+        for start in range(0, len(owners), self.batch_size):
+            chosen = slice(start, start + self.batch_size)
+            owner, number = owners[chosen], numbers[chosen]
+            logits = self.picture_logits(make(owner, number))
+            found = self._likelihood(logits).gather(1, self.classes[owner])
+            scores[owner, number] = found.to(scores.dtype)
+            self.advance(len(owner))
+        return scores
+
+    def picture_logits(
+        self, pictures: Float[Tensor, "n channels H W"]
+    ) -> Float[Tensor, "n classes"]:
+        """All logits of pictures, without gradients."""
+        with evaluating(self.network), torch.no_grad():
+            return at_least_single(self.read(self.network(pictures.to(self.images.dtype))))
+
     def masked_logits(
         self,
         owners: Int[Tensor, " n"],

@@ -1,0 +1,110 @@
+"""Filling holes of images smoothly from what is left around them (Rong et al. 2022, sec. 4.2).
+
+Each missing pixel is the weighted mean of its eight neighbours, 1/6 of those beside it and 1/12 of
+those across, missing or not; at the border, of those that there are. The paper solves these
+equations directly; here they are solved by multigrid, all images and channels at once, because the
+equations of a large hole say that it is smooth, and what is smooth is found on a coarse grid.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+DIRECT, DIAGONAL = 1 / 6, 1 / 12
+DAMPING = 0.8  # of Jacobi's sweeps
+SWEEPS, LAST_SWEEPS = 2, 20
+SMALLEST = 2  # cells along a side of the coarsest grid
+Planes = Float[Tensor, "n 1 H W"]
+
+
+@dataclass(frozen=True)
+class Level:
+    """One grid.
+
+    Attributes:
+        holes: 1 where a cell is missing.
+        degree: sum of the weights of the neighbours that there are.
+    """
+
+    holes: Planes
+    degree: Planes
+
+    def rest(self, values: Planes, right: Planes) -> Planes:
+        """What the equations of the holes are off by."""
+        return self.holes * (right - self.degree * values + around(values))
+
+    def swept(self, values: Planes, right: Planes, sweeps: int) -> Planes:
+        """Values after damped sweeps of Jacobi's."""
+        for _ in range(sweeps):
+            values = values + DAMPING * self.rest(values, right) / self.degree
+        return values
+
+
+def impute(
+    images: Float[Tensor, "b channels H W"], missing: Bool[Tensor, "b H W"], *, cycles: int = 2
+) -> Float[Tensor, "b channels H W"]:
+    """Images whose missing pixels are the weighted means of their neighbours.
+
+    Args:
+        images: in single or double precision.
+        missing: the pixels that are imputed; the others stay as they are.
+        cycles: of multigrid. Each leaves about a third of the error; after two it is, for holes of
+            photos, under one per cent of the range, as the noise that ROAD adds.
+    """
+    channels = images.shape[1]
+    holes = missing[:, None].to(images.dtype)
+    start = torch.where(missing[:, None], pulled(images, 1 - holes), images)
+    levels = _levels(holes.repeat_interleave(channels, 0))
+    planes = start.flatten(0, 1)[:, None]
+    for _ in range(cycles):
+        rest = levels[0].rest(planes, torch.zeros_like(planes))
+        planes = planes + _cycle(levels, rest)
+    return planes.reshape(images.shape)
+
+
+def around(values: Planes) -> Planes:
+    """Weighted sum of the neighbours that there are."""
+    row = [DIAGONAL, DIRECT, DIAGONAL]
+    kernel = values.new_tensor([row, [DIRECT, 0, DIRECT], row])
+    return F.conv2d(values, kernel[None, None], padding=1)
+
+
+def pulled(
+    images: Float[Tensor, "b channels H W"], known: Float[Tensor, "b 1 H W"]
+) -> Float[Tensor, "b channels H W"]:
+    """A first guess: what is not known is taken from the means of ever larger blocks."""
+    if max(images.shape[-2:]) == 1:
+        return images
+    share = F.avg_pool2d(known, 2, ceil_mode=True)
+    sums = F.avg_pool2d(images * known, 2, ceil_mode=True)
+    blocks = torch.where(share > 0, sums / torch.where(share > 0, share, 1), 0)
+    coarse = pulled(blocks, (share > 0).to(known.dtype))
+    return torch.where(known > 0, images, _enlarged(coarse, images))
+
+
+def _levels(holes: Planes) -> list[Level]:
+    """The grid and coarser ones, on which a cell is missing if all that it covers is."""
+    levels = [Level(holes, around(torch.ones_like(holes[:1])))]
+    if min(holes.shape[-2:]) <= SMALLEST or not holes.any():
+        return levels
+    return levels + _levels(-F.max_pool2d(-holes, 2, ceil_mode=True))
+
+
+def _cycle(levels: list[Level], right: Planes) -> Planes:
+    """One V: what has to be added to the holes."""
+    level, coarser = levels[0], levels[1:]
+    nothing = torch.zeros_like(right)
+    if not coarser:
+        return level.swept(nothing, right, LAST_SWEEPS)
+    values = level.swept(nothing, right, SWEEPS)
+    # The sum over each block: a coarse grid's equations are four times as steep.
+    rest = 4 * F.avg_pool2d(level.rest(values, right), 2, ceil_mode=True)
+    found = _cycle(coarser, coarser[0].holes * rest)
+    return level.swept(values + level.holes * _enlarged(found, values), right, SWEEPS)
+
+
+def _enlarged(coarse: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(coarse, like.shape[-2:], mode="bilinear", align_corners=False)
