@@ -33,7 +33,7 @@ def test_the_default(classifier, probe):
         "edges stages.3",
         "edges stages.0",
         "other class: gradcam stages.3",
-        "other photo: gradcam stages.3",
+        "shifted: gradcam stages.3",
     ]
     assert [one.is_control for one in entrants] == [False] * 12 + [True] * 6
 
@@ -137,16 +137,19 @@ def test_another_class_is_any_but_the_audited_one(entrants, inputs):
     assert torch.equal(maps, one.explainer(inputs, targets=drawn).maps[:, 0])
 
 
-def test_another_photo_is_the_next_ones_map(entrants, inputs):
+def test_a_shifted_map_is_the_same_elsewhere(entrants, inputs):
     classes = torch.tensor([0, 1, 2, 0])
     own = entrants["method"].maps(inputs, classes)
-    other = entrants["other photo"].maps(inputs, classes)
-    assert torch.equal(other, own[[3, 0, 1, 2]])
+    moved = entrants["shifted"].maps(inputs, classes)
+    assert torch.equal(moved.flatten(1).sort().values, own.flatten(1).sort().values)
+    assert (moved != own).flatten(1).any(1).all()
+    alone = entrants["shifted"].maps(inputs[2:3], classes[2:3])
+    assert torch.equal(alone, moved[2:3])
 
 
-def test_a_photo_alone_has_no_other(entrants, inputs):
-    other = entrants["other photo"].maps(inputs[:1], torch.tensor([0]))
-    assert other.isnan().all()
+def test_a_map_of_one_cell_has_no_elsewhere(entrants, inputs):
+    maps = torch.ones(4, 1, 1)
+    assert torch.equal(entrants["shifted"]._shifted(inputs, maps), maps)
 
 
 def test_a_network_of_one_class_has_no_other_class():

@@ -32,7 +32,7 @@ def entrants(explainer):
         one("centre", "control"),
         one("edges", "control"),
         one("gradcam", "other class"),
-        one("gradcam", "other photo"),
+        one("gradcam", "shifted"),
     ]
 
 
@@ -55,7 +55,7 @@ CONTROLS = {
     "centre a": 0.3,
     "edges a": 0.2,
     "other class: gradcam a": 0.25,
-    "other photo: gradcam a": 0.22,
+    "shifted: gradcam a": 0.22,
 }
 ENERGY = {"gradcam a": 0.28, "hirescam a": 0.5, "layercam a": 0.4, **CONTROLS}
 
@@ -190,4 +190,4 @@ def test_controls_in_words():
     assert control_in_words("centre stages.3") == "a blob in the centre"
     assert control_in_words("edges a") == "an edge map"
     assert control_in_words("other class: gradcam a") == "a map for another class (gradcam a)"
-    assert control_in_words("other photo: gradcam a") == "another photo's map (gradcam a)"
+    assert control_in_words("shifted: gradcam a") == "a map moved elsewhere (gradcam a)"

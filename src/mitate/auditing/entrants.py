@@ -22,8 +22,8 @@ METHODS_AT_AUTO = ("gradcam", "hirescam", "layercam", "gradcampp", "eigencam", "
 METHODS_AT_EARLIER = ("hirescam", "layercam")
 EARLIER, AUTO = "earlier", "auto"
 SMALLEST_STRIDE = 4  # of an earlier layer: before that a network has seen edges and little else
-OTHER_CLASS, OTHER_PHOTO = "other class", "other photo"
-Kind = Literal["method", "control", "other class", "other photo"]
+OTHER_CLASS, SHIFTED = "other class", "shifted"
+Kind = Literal["method", "control", "other class", "shifted"]
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Entrant:
         layer: where the network is tapped.
         explainer: makes its maps.
         kind: ``control`` looks at no network; ``other class`` is the explainer's map of a class
-            drawn at random among the others; ``other photo`` is the map of another photo of the
-            batch, and so as smooth and as large as a map is.
+            drawn at random among the others; ``shifted`` is the explainer's map moved to another
+            place, across the edges, and so as smooth and as large as a map is.
         cells: of its map.
         cost: of a map in forwards.
     """
@@ -51,7 +51,7 @@ class Entrant:
     @property
     def name(self) -> str:
         """What it is called everywhere: two contenders differ in it."""
-        derived = f"{self.kind}: " if self.kind in (OTHER_CLASS, OTHER_PHOTO) else ""
+        derived = f"{self.kind}: " if self.kind in (OTHER_CLASS, SHIFTED) else ""
         return f"{derived}{self.method} {self.layer}"
 
     @property
@@ -71,9 +71,7 @@ class Entrant:
         if self.kind == OTHER_CLASS:
             classes = self._others(inputs, classes)
         maps = self.explainer(inputs, targets=classes).maps[:, 0]
-        if self.kind == OTHER_PHOTO:
-            return maps.roll(1, 0) if len(maps) > 1 else torch.full_like(maps, torch.nan)
-        return maps
+        return self._shifted(inputs, maps) if self.kind == SHIFTED else maps
 
     def _others(self, inputs: Tensor, classes: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
         """For each image a class drawn among all others, the same in any batch."""
@@ -83,6 +81,15 @@ class Entrant:
             for generator in generators(self.explainer.seed, inputs)
         ]
         return (classes.cpu() + torch.tensor(steps)) % number
+
+    def _shifted(self, inputs: Tensor, maps: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
+        """Each map moved by rows and columns that are drawn, not by none of both."""
+        height, width = maps.shape[1:]
+        moved = []
+        for one, generator in zip(maps, generators(self.explainer.seed, inputs), strict=True):
+            step = int(torch.randint(1, max(height * width, 2), (), generator=generator))
+            moved.append(one.roll((step // width, step % width), (0, 1)))
+        return torch.stack(moved)
 
 
 def line_up(
@@ -196,4 +203,4 @@ def _controls(
         yield _contender(classifier, probe, "edges", finest.layer, settings)
     if len(classifier.class_names) > 1:
         yield replace(first, kind=OTHER_CLASS)
-    yield replace(first, kind=OTHER_PHOTO)
+    yield replace(first, kind=SHIFTED)

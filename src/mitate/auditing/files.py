@@ -58,7 +58,7 @@ class StandingFile(Plain):
     name: str
     method: str
     layer: str
-    kind: Literal["method", "control", "other class", "other photo"]
+    kind: Literal["method", "control", "other class", "shifted"]
     images: int
     cost: float
     empty_maps: int

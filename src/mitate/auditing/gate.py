@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from mitate.auditing.intervals import Interval
 from mitate.auditing.table import METRICS, find_metric
@@ -50,6 +50,7 @@ class Outcome:
     found: str
 
 
+@runtime_checkable
 class Told(Protocol):
     """What a requirement is held against."""
 

@@ -13,6 +13,7 @@ from mitate.auditing.values import Numbers, Values, best_first, mean_of, paired
 
 # What a map made blindly can be bad at. A blob is robust, simple, and alike for every class.
 JUDGED = ("faithfulness", "localisation")
+LEAST = 1e-3
 # (least, largest) of an interval that says that a map does not depend on what it should show.
 IGNORES, ALIKE = "ignores the network", "alike for every class"
 BADGES: dict[str, tuple[float, float, str]] = {
@@ -31,8 +32,8 @@ class Score:
         control: the best control in this metric, on the same images; empty where none has values.
         floor: that control's mean.
         difference: paired, image by image; above 0 where the contender is better.
-        beaten: whether the interval of the difference to every control lies above 0; None where
-            that is not judged.
+        beaten: whether the interval of the difference to every control lies above a thousandth,
+            which is of no matter; None where that is not judged.
         words: what is to be said of it.
     """
 
@@ -196,7 +197,7 @@ def _judged(
     images = min(difference.images for difference in differences.values())
     if images < FEWEST:
         return None, f"too few photos to judge: {images} of at least {FEWEST}"
-    unbeaten = [name for name in ordered if differences[name].low <= 0]
+    unbeaten = [name for name in ordered if differences[name].low <= LEAST]
     if unbeaten:
         blob = next((name for name in unbeaten if name.startswith("centre ")), None)
         return False, f"not better than {control_in_words(blob or unbeaten[0])}"
@@ -207,7 +208,7 @@ def control_in_words(name: str) -> str:
     """What a control is called in a sentence."""
     kind, colon, rest = name.partition(": ")
     if colon:
-        of = {"other class": "a map for another class", "other photo": "another photo's map"}
+        of = {"other class": "a map for another class", "shifted": "a map moved elsewhere"}
         return f"{of.get(kind, kind)} ({rest})"
     method = name.split(" ")[0]
     words = {"centre": "a blob in the centre", "random": "random numbers", "edges": "an edge map"}

@@ -80,14 +80,17 @@ class Parts:
             "metrics": part.metrics,
             "forwards": part.forwards,
         }
+        arrays: dict[str, Any] = {
+            **{f"{CURVE}{name}": curve for name, curve in part.curves.items()},
+            **{f"{FRACTIONS}{name}": steps for name, steps in part.fractions.items()},
+        }
         with unfinished(self._path(number)) as unready, unready.open("wb") as file:
             np.savez_compressed(
                 file,
                 header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
                 values=part.values,
                 empty=part.empty,
-                **{f"{CURVE}{name}": curve for name, curve in part.curves.items()},
-                **{f"{FRACTIONS}{name}": steps for name, steps in part.fractions.items()},
+                **arrays,
             )
 
     def _path(self, number: int) -> Path:

@@ -125,13 +125,8 @@ def subjects_of(
 
 
 def in_batches(places: Sequence[int], size: int) -> list[Sequence[int]]:
-    """Some places in batches, none of which is of a single image where that can be helped."""
-    parts = [places[start : start + size] for start in range(0, len(places), size)]
-    if len(parts) > 1 and len(parts[-1]) == 1 < size:
-        last = [*parts.pop(-2), *parts.pop()]
-        half = (len(last) + 1) // 2
-        parts += [last[:half], last[half:]] if len(last) > 3 else [last]
-    return parts
+    """Some places, so many at a time."""
+    return [places[start : start + size] for start in range(0, len(places), size)]
 
 
 def audited_classes(

@@ -29,7 +29,7 @@ KINDS = {
     "method": "",
     "control": "control",
     "other class": "control: its map for another class",
-    "other photo": "control: its map of another photo",
+    "shifted": "control: its map moved elsewhere",
 }
 
 

@@ -251,7 +251,7 @@ def _seen(classifier: Classifier, shot: Shot) -> Opened:
     inputs = classifier.inputs([shot.photo])
     if not bool(inputs.isfinite().all()):
         raise ImageError(f"{shot.name}: after preprocessing it holds values that are not finite")
-    region = () if shot.mask is None else (torch.from_numpy(shot.mask),)
+    region = () if shot.mask is None else (torch.tensor(shot.mask),)
     masked = shot.mask is not None and bool(shot.mask.any())
     return Opened(shot.record, shot.name, digest_of(inputs, *region), masked)
 
@@ -260,5 +260,5 @@ def _regions(shots: Sequence[Shot], inputs: Tensor) -> Tensor:
     """Masks of all photos; a photo without one has an empty one."""
     size = tuple(inputs.shape[2:])
     return torch.stack(
-        [torch.zeros(size) if s.mask is None else torch.from_numpy(s.mask) for s in shots]
+        [torch.zeros(size) if s.mask is None else torch.tensor(s.mask) for s in shots]
     )
