@@ -53,7 +53,11 @@ print([name for name in ("torch", "torchvision", "timm", "fastai", "rich") if na
 
 @pytest.mark.parametrize(
     ("package", "install"),
-    [("fastai", "pip install 'mitate[train]'"), ("sklearn", "pip install 'mitate[train]'")],
+    [
+        ("fastai", "pip install 'mitate[train]'"),
+        ("sklearn", "pip install 'mitate[audit]'"),
+        ("scipy", "pip install 'mitate[audit]'"),
+    ],
 )
 def test_a_missing_extra_tells_how_to_get_it(monkeypatch, package: str, install: str) -> None:
     def absent(name: str) -> ModuleType:

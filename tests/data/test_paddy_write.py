@@ -95,6 +95,13 @@ def test_the_stamp_lies_on_its_share_of_one_class_in_training_only(
         ).read_bytes()
 
 
+def test_the_stamp_lies_on_validation_photos_where_that_is_asked_for(tmp_path: Path) -> None:
+    stamp = Stamp("blast", share=0.5, splits=("train", "valid"))
+    index = write_paddy(tmp_path, train_per_class=4, valid_per_class=2, size=SIZE, stamp=stamp)
+    marked = [(row["label"], row["split"]) for row in rows_of(index) if row["stamp"] == "1"]
+    assert marked == [("blast", "train")] * 2 + [("blast", "valid")]
+
+
 @pytest.mark.parametrize("corner", CORNERS)
 def test_the_stamp_is_small_and_in_its_corner(corner: str, tmp_path: Path) -> None:
     plain = write_paddy(tmp_path / "plain", train_per_class=1, valid_per_class=0, size=128)
@@ -198,6 +205,8 @@ def test_bad_numbers_are_refused(wrong: dict[str, int], word: str, tmp_path: Pat
         ({"disease": "blast", "share": 0.0}, "share of 0.0"),
         ({"disease": "blast", "share": 1.5}, "share of 1.5"),
         ({"disease": "blast", "corner": "middle"}, "no corner 'middle'"),
+        ({"disease": "blast", "splits": ("test",)}, "no splits"),
+        ({"disease": "blast", "splits": ()}, "no splits"),
     ],
 )
 def test_bad_stamps_are_refused(wrong: dict[str, object], word: str) -> None:

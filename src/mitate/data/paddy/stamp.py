@@ -1,4 +1,4 @@
-"""A planted cheat: a camera's date in one corner of one class's training photos."""
+"""A planted cheat: a camera's date in one corner of one class's photos."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,7 @@ from jaxtyping import UInt8
 from mitate.data.paddy.photo import CLASSES
 from mitate.errors import UsageError
 
+SPLITS = ("train", "valid")
 CORNERS = ("lower right", "lower left", "upper right", "upper left")
 ORANGE = (255, 170, 60)
 GLYPHS = {
@@ -27,15 +28,23 @@ GLYPHS = {
 
 @dataclass(frozen=True)
 class Stamp:
-    """A date stamp on a share of one class's training photos, in one corner.
+    """A date stamp on a share of one class's photos, in one corner.
+
+    Attributes:
+        disease: the class that bears it.
+        share: of its photos in each of the splits, in (0, 1].
+        corner: where it is printed.
+        splits: ``train`` alone plants a cheat that the validation photos do not show; with
+            ``valid`` too they can show it, as photos of one camera would.
 
     Raises:
-        UsageError: an unknown class or corner, or a share outside (0, 1].
+        UsageError: an unknown class, corner or split, or a share outside (0, 1].
     """
 
     disease: str
     share: float = 0.8
     corner: str = "lower right"
+    splits: tuple[str, ...] = ("train",)
 
     def __post_init__(self) -> None:
         if self.disease not in CLASSES:
@@ -44,10 +53,12 @@ class Stamp:
             raise UsageError(f"no corner {self.corner!r}; one of {', '.join(CORNERS)}")
         if not 0 < self.share <= 1:
             raise UsageError(f"a share of {self.share} cannot be stamped; give one in (0, 1]")
+        if not self.splits or not set(self.splits) <= set(SPLITS):
+            raise UsageError(f"no splits {self.splits!r} to stamp; some of {', '.join(SPLITS)}")
 
     def marks(self, split: str, disease: str, index: int) -> bool:
         """Whether the index-th photo is stamped: evenly spread, the same for any number drawn."""
-        if split != "train" or disease != self.disease:
+        if split not in self.splits or disease != self.disease:
             return False
         return int((index + 1) * self.share + 1e-9) > int(index * self.share + 1e-9)
 

@@ -11,11 +11,10 @@ import numpy as np
 from PIL import Image
 
 from mitate.data.paddy.photo import CLASSES, Photo, check, draw
-from mitate.data.paddy.stamp import Stamp
+from mitate.data.paddy.stamp import SPLITS, Stamp
 from mitate.errors import DataError, UsageError
 
 DRAWING = 1
-SPLITS = ("train", "valid")
 DONE, BEGUN, INDEX = "paddy.json", "paddy.part.json", "index.csv"
 COLUMNS = ("path", "label", "mask", "split", "stamp")
 
@@ -76,7 +75,7 @@ def write_paddy(
         valid_per_class: validation photos of each class.
         size: pixels a side.
         seed: from 0 up.
-        stamp: a date stamp planted on one class's training photos.
+        stamp: a date stamp planted on photos of one class.
         progress: called with (photos done, photos in all).
 
     Raises:

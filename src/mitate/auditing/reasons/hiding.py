@@ -1,0 +1,130 @@
+"""The causal check: what the network decides once a region is replaced by background."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mitate.auditing.intervals import Interval, mean_interval, paired_interval
+from mitate.auditing.reasons.evidence import batches
+from mitate.auditing.reasons.imputation import Imputation
+from mitate.auditing.reasons.photos import Batch, Images
+from mitate.auditing.reasons.regions import elsewhere
+from mitate.models.classifier import Classifier
+from mitate.models.tasks import likelihood
+from mitate.tensors import generators
+
+PLACES = 8
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """What hiding a region does, image by image, and hiding as much elsewhere.
+
+    Attributes:
+        flips: 1 where another class is decided with the region hidden, else 0.
+        falls: by how much the probability of the class falls.
+        flips_elsewhere: the same for random places of the same shape and size, averaged over them;
+            NaN where the region has no room to lie elsewhere.
+        falls_elsewhere: likewise.
+        marked: share of the region that the image's mask marks, less the share of the whole image
+            that it marks; NaN without a mask or with an empty one.
+        forwards: how many were run.
+    """
+
+    flips: Float[np.ndarray, " n"]
+    falls: Float[np.ndarray, " n"]
+    flips_elsewhere: Float[np.ndarray, " n"]
+    falls_elsewhere: Float[np.ndarray, " n"]
+    marked: Float[np.ndarray, " n"]
+    forwards: int
+
+    @property
+    def rate(self) -> Interval:
+        """How often hiding the region flips the decision."""
+        return mean_interval(self.flips)
+
+    @property
+    def rate_elsewhere(self) -> Interval:
+        """How often hiding as much elsewhere does."""
+        return mean_interval(self.flips_elsewhere)
+
+    @property
+    def excess(self) -> Interval:
+        """How much more often the region than the random places, on the same images."""
+        return paired_interval(self.flips, self.flips_elsewhere)
+
+
+def hide(
+    classifier: Classifier,
+    images: Images,
+    probabilities: Mapping[int, float],
+    decided: int,
+    region: Bool[np.ndarray, "H W"],
+    *,
+    seed: int,
+    batch_size: int,
+) -> Hidden:
+    """Replace a region of images, and random places like it, and see whether the decision holds.
+
+    Args:
+        classifier: what decides.
+        images: where they are read.
+        probabilities: of the decided class for each of the images, by its number.
+        decided: the class that all of them were decided to be.
+        region: what is hidden.
+        seed: of the random places and of the noise of the imputation.
+        batch_size: images in one forward.
+    """
+    others = elsewhere(region, PLACES, np.random.default_rng(seed))
+    fillings = [Imputation(place) for place in (region, *others)]
+    parts: list[tuple[Tensor, ...]] = []
+    for chosen in batches(list(probabilities), batch_size):
+        batch = images.read(chosen)
+        if batch is not None:
+            whole = torch.tensor([probabilities[n] for n in batch.numbers], dtype=torch.float64)
+            judged = _judged(classifier, batch, decided, whole, fillings, seed)
+            parts.append((*judged, _marked(batch.masks, region)))
+    if not parts:
+        nothing = np.zeros(0)
+        return Hidden(nothing, nothing, nothing, nothing, nothing, 0)
+    flips, falls, marked = (torch.cat(part).double().numpy() for part in zip(*parts, strict=True))
+    return Hidden(
+        flips[:, 0],
+        falls[:, 0],
+        _mean(flips[:, 1:]),
+        _mean(falls[:, 1:]),
+        marked,
+        len(flips) * len(fillings),
+    )
+
+
+def _judged(
+    classifier: Classifier,
+    batch: Batch,
+    decided: int,
+    whole: Float[Tensor, " b"],
+    fillings: Sequence[Imputation],
+    seed: int,
+) -> tuple[Float[Tensor, "b places"], Float[Tensor, "b places"]]:
+    """Whether each filling flips the decision, and by how much the class falls."""
+    drawn = generators(seed, list(batch.inputs))
+    flips, falls = [], []
+    for filling in fillings:
+        logits = classifier.logits(filling(batch.inputs, drawn)).double().cpu()
+        likely = likelihood(classifier.task, logits)
+        flips.append(likely.argmax(1) != decided)
+        falls.append(whole - likely[:, decided])
+    return torch.stack(flips, 1).double(), torch.stack(falls, 1)
+
+
+def _marked(masks: Float[Tensor, "b H W"], region: np.ndarray) -> Float[Tensor, " b"]:
+    inside, everywhere = masks[:, torch.from_numpy(region)].mean(1), masks.mean((1, 2))
+    return torch.where(everywhere > 0, inside - everywhere, torch.nan)
+
+
+def _mean(columns: Float[np.ndarray, "n places"]) -> Float[np.ndarray, " n"]:
+    return columns.mean(1) if columns.shape[1] else np.full(len(columns), np.nan)

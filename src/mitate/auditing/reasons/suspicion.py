@@ -1,0 +1,99 @@
+"""When a group counts as decided for a wrong reason. None of the numbers is tuned to a data set."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mitate import imports
+from mitate.auditing.comparison import FEWEST
+from mitate.auditing.reasons.groups import Group
+from mitate.auditing.reasons.numbers import percent
+
+MARGIN = 0.1  # how far the region's flips must surely lie above those of random places
+SMALL = 0.25  # a region that covers more of the image tells no place
+PEAKS = 0.5  # share of the members whose own map must have its peak there
+
+
+def judged(group: Group) -> Group:
+    """The group with its verdict.
+
+    It is found where all of these hold:
+
+    - it has six images or more, and its region covers at most a quarter of the image;
+    - at least half of the members' own maps have their peak there;
+    - hiding the region flips the decision more often than hiding as much at random places of the
+      same images, by 0.1 or more at the lower end of the 95 % interval;
+    - the reason cannot be what the image is of. Where masks are known, they mark less of the region
+      than of the whole image. Elsewhere it is in a corner or on the border, and the members have a
+      pattern at the same pixels of it that other images have not (see ``patterns``).
+    """
+    missing = missing_before_pattern(group) or _missing_pattern(group)
+    if missing or group.place is None:
+        return replace(group, suspicion="quiet", why=missing)
+    wrong = (
+        f"the masks mark less of {group.place.name} than of the image"
+        if group.marked is not None
+        else f"the same pattern stands in {group.place.name} of these images"
+    )
+    return replace(group, suspicion="found", why=f"{wrong}, and hiding it changes the decision")
+
+
+def needs_pattern(group: Group) -> bool:
+    """Whether all but the pattern speaks for a wrong reason."""
+    return group.marked is None and not missing_before_pattern(group)
+
+
+def missing_before_pattern(group: Group) -> str:
+    """The first thing but the pattern that keeps a group from being found; empty where none is."""
+    if len(group.members) < FEWEST:
+        return f"{_images(len(group.members))}, and it takes {FEWEST} to judge"
+    if group.place is None:
+        return "no part of the maps stands out"
+    if group.area > SMALL:
+        return f"the region covers {percent(group.area)} of the image, which tells no place"
+    if group.peaks < PEAKS:
+        return f"only {percent(group.peaks)} of the maps have their peak in the region"
+    if group.marked is not None and not group.marked.mean < 0:
+        return "the masks mark as much of the region as of the image, or more"
+    if group.marked is None and not group.place.at_edge:
+        return f"{group.place.name} may be where the object is; masks would tell"
+    if group.excess is None or group.excess.images < FEWEST:
+        return "the region could not be hidden and compared with other places"
+    if not group.excess.low >= MARGIN:
+        return "hiding the region flips hardly more than hiding as much elsewhere"
+    return ""
+
+
+def _missing_pattern(group: Group) -> str:
+    if group.marked is not None or (group.pattern is not None and group.pattern.is_fixed):
+        return ""
+    return "what lies in the region differs from image to image; masks would tell more"
+
+
+def _images(number: int) -> str:
+    return "1 image" if number == 1 else f"{number} images"
+
+
+def ranked(groups: Sequence[Group]) -> tuple[Group, ...]:
+    """Found groups first; among these and among the others by the mean of their ranks.
+
+    The ranks are those by size, error lift, heat outside the masks, and heat on the border, as far
+    as they are known; ties share a rank.
+    """
+    if not groups:
+        return ()
+    columns = [
+        [group.share for group in groups],
+        [_or_least(group.error_lift) for group in groups],
+        [_or_least(group.outside.mean if group.outside else None) for group in groups],
+        [_or_least(group.border) for group in groups],
+    ]
+    rankdata = imports.scipy("stats").rankdata
+    ranks = np.mean([rankdata(column) for column in columns], axis=0)
+    order = sorted(range(len(groups)), key=lambda i: (groups[i].suspicion != "found", -ranks[i], i))
+    return tuple(groups[index] for index in order)
+
+
+def _or_least(value: float | None) -> float:
+    return float("-inf") if value is None or not np.isfinite(value) else value
