@@ -14,6 +14,7 @@ from mitate.auditing.contest import Contest, Course, Tell, hold
 from mitate.auditing.entrants import Entrant, line_up
 from mitate.auditing.gate import ACCURACY, Outcome, Requirement, held, requirement_of
 from mitate.auditing.leaderboard import IGNORES, Recommendation, Standing, recommend, standings
+from mitate.auditing.reasons import ConfusedPair, Reasons
 from mitate.auditing.rounds import Budget
 from mitate.auditing.subjects import Subjects, audited_classes
 from mitate.auditing.table import DEFAULT_METRICS, METRICS, find_metric
@@ -46,6 +47,9 @@ class Audit:
         course: every value, and what it cost.
         parameters: what all depends on.
         gate: the requirements, and whether they were met.
+        reasons: which images are decided alike, and which of them for a wrong reason; None where
+            that was not looked for.
+        confused: the pairs of classes that are confused most.
         failures: photos that were left out, and why.
         notices: what should be known, a sentence each.
     """
@@ -63,6 +67,8 @@ class Audit:
     course: Course
     parameters: Mapping[str, Any]
     gate: tuple[Outcome, ...] = ()
+    reasons: Reasons | None = None
+    confused: tuple[ConfusedPair, ...] = ()
     failures: tuple[str, ...] = ()
     notices: tuple[str, ...] = field(default=())
 
@@ -228,6 +234,17 @@ def audit_images(
         notices=tuple(left_out),
     )
     return with_gate(audit, required)
+
+
+def with_reasons(
+    audit: Audit, reasons: Reasons | None, confused: Sequence[ConfusedPair] = ()
+) -> Audit:
+    """The same audit with wrong reasons, which its verdict then rests on too."""
+    found = () if reasons is None else tuple(f"{group.words}." for group in reasons.found)
+    facts = replace(audit.facts, wrong_reasons=found)
+    return replace(
+        audit, reasons=reasons, confused=tuple(confused), facts=facts, verdict=judge(facts)
+    )
 
 
 def with_gate(audit: Audit, required: Sequence[Requirement]) -> Audit:

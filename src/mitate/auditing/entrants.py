@@ -78,7 +78,7 @@ class Entrant:
         number = len(self.explainer.classifier.class_names)
         steps = [
             int(torch.randint(1, number, (), generator=generator))
-            for generator in generators(self.explainer.seed, inputs)
+            for generator in generators(self.explainer.seed, list(inputs))
         ]
         return (classes.cpu() + torch.tensor(steps)) % number
 
@@ -86,7 +86,7 @@ class Entrant:
         """Each map moved by rows and columns that are drawn, not by none of both."""
         height, width = maps.shape[1:]
         moved = []
-        for one, generator in zip(maps, generators(self.explainer.seed, inputs), strict=True):
+        for one, generator in zip(maps, generators(self.explainer.seed, list(inputs)), strict=True):
             step = int(torch.randint(1, max(height * width, 2), (), generator=generator))
             moved.append(one.roll((step // width, step % width), (0, 1)))
         return torch.stack(moved)

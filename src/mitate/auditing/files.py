@@ -19,7 +19,7 @@ from mitate.files import write_csv, write_text
 from mitate.models.saved import libraries
 from mitate.models.weights import digest_of_network
 
-MANIFEST, TABLE, BEST = "audit.json", "audit.csv", "best.json"
+MANIFEST, TABLE, GROUPS, BEST = "audit.json", "audit.csv", "groups.csv", "best.json"
 FORMAT: Final = "mitate audit"
 FORMAT_BEST: Final = "mitate best map"
 VERSION = 1
@@ -120,6 +120,8 @@ class AuditFile(Plain):
     curves: dict[str, dict[str, list[float]]]
     fractions: dict[str, list[float]]
     gate: tuple[OutcomeFile, ...]
+    reasons: dict[str, Any] | None
+    confused: tuple[dict[str, Any], ...]
     images: tuple[ImageFile, ...]
     rounds: tuple[tuple[int, int], ...]
     forwards: float
@@ -149,9 +151,10 @@ def as_dict(audit: Audit) -> dict[str, Any]:
 
 
 def write_audit(audit: Audit, folder: Path) -> Path:
-    """Write audit.csv and, last, audit.json; give the latter's path."""
+    """Write audit.csv, groups.csv and, last, audit.json; give the latter's path."""
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(folder / TABLE, audit.rows())
+    write_csv(folder / GROUPS, list(audit.reasons.rows()) if audit.reasons else [])
     text = json.dumps(as_dict(audit), ensure_ascii=False, indent=1, allow_nan=False)
     return write_text(folder / MANIFEST, text + "\n")
 
@@ -214,6 +217,8 @@ def audit_file(audit: Audit) -> AuditFile:
         curves={curve: _curves(audit, curve) for curve in curves},
         fractions={name: steps.tolist() for name, steps in audit.values.fractions.items()},
         gate=tuple(OutcomeFile(**asdict(outcome)) for outcome in audit.gate),
+        reasons=None if audit.reasons is None else audit.reasons.as_dict(),
+        confused=tuple(pair.as_dict() for pair in audit.confused),
         images=tuple(
             ImageFile(
                 name=subjects.names[place],

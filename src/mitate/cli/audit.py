@@ -43,6 +43,7 @@ def audit(
     audited: Literal["label", "predicted"] = "label",
     split: Literal["train", "valid", "test"] | None = None,
     limit: int = 64,
+    reasons: int = 256,
     batch_size: int = 16,
     seed: int = 0,
     remember: Flag = False,
@@ -70,6 +71,7 @@ def audit(
         audited: audit the map of the true class where it is known, or of the predicted class.
         split: another split of the data set.
         limit: so many photos, evenly chosen.
+        reasons: in so many photos wrong reasons are looked for; 0 looks for none.
         batch_size: images in one forward.
         seed: of all that is random.
         remember: write the recommended map into the classifier's folder, for Explainer.best.
@@ -103,6 +105,7 @@ def audit(
         audited=audited,
         split=split,
         limit=limit,
+        reasons=reasons,
         batch_size=batch_size,
         seed=seed,
         title=title,

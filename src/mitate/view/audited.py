@@ -5,22 +5,32 @@ from math import isfinite
 
 import numpy as np
 import torch
+from PIL import Image
 
 from mitate.auditing.audit import Audit
 from mitate.auditing.leaderboard import Score, Standing, control_in_words
 from mitate.auditing.table import METRICS
 from mitate.auditing.values import best_first, mean_of
-from mitate.drawing.colour import OPACITY
+from mitate.drawing.colour import COLORMAP, OPACITY, heat
 from mitate.explain.explainer import Explainer
 from mitate.explain.explanation import Explanation
 from mitate.explain.targets import UNKNOWN
 from mitate.models.tasks import likelihood
-from mitate.view.contents import AuditPart, Case, Cell, LeaderRow, MetricHead, Report
+from mitate.tensors import relative_to_maximum, resize_maps
+from mitate.view.contents import (
+    AuditPart,
+    Case,
+    Cell,
+    GroupCard,
+    LeaderRow,
+    MetricHead,
+    Report,
+)
 from mitate.view.curve import Chart, step_chart
 from mitate.view.explaining import Style
-from mitate.view.gallery import map_picture
+from mitate.view.gallery import HEAT_PIXELS, map_picture
 
-WORST = 8
+WORST, QUIET = 8, 6
 SHOWN_CURVES = {
     "deletion": "The class while the most relevant pixels are taken away",
     "insertion": "The class while the most relevant pixels are shown",
@@ -52,12 +62,12 @@ def audit_report(audit: Audit, *, title: str = "", style: Style | None = None) -
         cases=tuple(_worst(audit, style)),
         notices=(*audit.notices, *audit.failures),
         opacity=OPACITY if style.opacity is None else style.opacity,
-        audit=audit_part(audit),
+        audit=audit_part(audit, style),
         gallery=_gallery_words(audit),
     )
 
 
-def audit_part(audit: Audit) -> AuditPart:
+def audit_part(audit: Audit, style: Style) -> AuditPart:
     """All that the page says beside the pictures."""
     pick = _pick(audit)
     rows = tuple(_row(audit, line, pick) for line in audit.ranked())
@@ -69,6 +79,8 @@ def audit_part(audit: Audit) -> AuditPart:
         metrics=tuple(_head(metric) for metric in audit.metrics),
         rows=rows,
         curves=tuple(_charts(audit)),
+        groups=tuple(_groups(audit, style)),
+        confused=tuple(_confused(audit, style)),
     )
 
 
@@ -149,6 +161,47 @@ def _drawn(audit: Audit) -> list[Standing]:
     familiar = next((line.name for line in audit.standings if line.method == "gradcam"), None)
     named = [audit.recommendation.name if audit.recommendation else None, familiar, *controls[:1]]
     return [audit.standing(name) for name in dict.fromkeys(named) if name is not None]
+
+
+def _groups(audit: Audit, style: Style) -> Iterator[GroupCard]:
+    """All groups that were found, and the first of the quiet ones."""
+    if audit.reasons is None:
+        return
+    quiet = [group for group in audit.reasons.groups if group.suspicion == "quiet"]
+    for group in (*audit.reasons.found, *quiet[:QUIET]):
+        if group.picture is not None:
+            yield GroupCard(
+                words=group.words,
+                why=group.why,
+                found=group.suspicion == "found",
+                images=len(group.members),
+                name=group.medoid_name,
+                picture=group.picture,
+                heat=_coloured(group.heat, group.picture, style),
+            )
+
+
+def _confused(audit: Audit, style: Style) -> Iterator[GroupCard]:
+    for pair in audit.confused:
+        if pair.picture is not None:
+            yield GroupCard(
+                words=pair.words,
+                why="",
+                found=False,
+                images=len(pair.members),
+                name=pair.names[0],
+                picture=pair.picture,
+                heat=_coloured(pair.heat, pair.picture, style),
+            )
+
+
+def _coloured(values: np.ndarray, picture: Image.Image, style: Style) -> Image.Image:
+    """A map in colours, of a picture's shape."""
+    shrink = HEAT_PIXELS / max(picture.size)
+    width, height = (max(1, round(side * shrink)) for side in picture.size)
+    maps = torch.from_numpy(np.nan_to_num(values)).float()[None, None]
+    resized = resize_maps(relative_to_maximum(maps), (height, width), style.resize)[0, 0]
+    return Image.fromarray(heat(resized.numpy(), style.colormap or COLORMAP))
 
 
 def _gallery_words(audit: Audit) -> tuple[str, str]:

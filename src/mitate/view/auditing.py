@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mitate.auditing.audit import Audit, audit_images
+from mitate.auditing.audit import Audit, audit_images, with_reasons
 from mitate.auditing.files import write_audit
+from mitate.auditing.reasons import confused_pairs, find_reasons
 from mitate.auditing.subjects import Batch, Subjects, subjects_of
 from mitate.data.masks import MaskIndex
 from mitate.data.records import Record
@@ -33,7 +34,7 @@ from mitate.view.photos import (
 from mitate.view.report import write_report
 
 PARTS, PAGE = "parts", "report.html"
-LIMIT = 64
+LIMIT, REASONS = 64, 256
 
 
 def audit(
@@ -45,6 +46,7 @@ def audit(
     labels: Labels | None = None,
     split: str | None = None,
     limit: int | None = LIMIT,
+    reasons: int | None = REASONS,
     methods: Sequence[str] | None = None,
     layers: Sequence[str] | None = None,
     metrics: Sequence[str] | None = None,
@@ -77,6 +79,8 @@ def audit(
             known. The true class is audited where it is known, and otherwise the predicted one.
         split: another split of the data set.
         limit: only so many images, evenly chosen; None takes all.
+        reasons: in so many images wrong reasons are looked for, by the recommended map; None takes
+            all, 0 none.
         methods: names; None takes six at the layer that ``auto`` takes, and two of them at earlier
             ones.
         layers: names, ``auto`` or ``earlier``: each method at each of them.
@@ -102,7 +106,7 @@ def audit(
     """
     classifier = as_classifier(model)
     folder = None if out is None else Path(out)
-    given = _subjects(classifier, data, masks, mask_value, labels, split, limit, shown)
+    given = _given(classifier, data, masks, mask_value, labels, split, limit, shown)
     done = audit_images(
         classifier,
         given.subjects,
@@ -121,6 +125,8 @@ def audit(
         shown=shown,
     )
     done = replace(done, failures=given.failures, notices=(*given.notices, *done.notices))
+    if reasons != 0:
+        done = _with_reasons(done, given, reasons, mask_value, shown)
     if folder is not None:
         write_report(audit_report(done, title=title), folder / PAGE)
         write_audit(done, folder)
@@ -129,14 +135,52 @@ def audit(
 
 @dataclass(frozen=True)
 class Given:
-    """What is audited, photos that cannot be read, and what the reader has to tell."""
+    """What is audited, photos that cannot be read, and what the reader has to tell.
+
+    ``photos`` and ``masks`` are all that there is to look for wrong reasons in.
+    """
 
     subjects: Subjects
+    photos: Sequence[Record] | Tensor
+    masks: MaskIndex | Tensor | None
+    labels: Labels | None = None
     failures: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
 
 
-def _subjects(
+def _with_reasons(
+    audit: Audit, given: Given, limit: int | None, mask_value: int | None, shown: bool
+) -> Audit:
+    """The audit with the groups that are decided alike, and the pairs that are confused."""
+    if audit.explainer is None:
+        return audit
+    photos, labels, masks = given.photos, given.labels, given.masks
+    places = evenly(range(len(photos)), limit)
+    if isinstance(photos, Tensor):
+        photos = photos[places]
+        labels = None if labels is None else [labels[place] for place in places]
+        masks = masks[places] if isinstance(masks, Tensor) else None
+    else:
+        photos = [photos[place] for place in places]
+    settings = {
+        "labels": labels,
+        "masks": masks if audit.subjects.masked else None,
+        "mask_value": mask_value,
+        "batch_size": audit.parameters["batch_size"],
+        "shown": shown,
+    }
+    seed = audit.parameters["seed"]
+    found = find_reasons(audit.classifier, photos, audit.explainer, seed=seed, **settings)
+    pairs = (
+        confused_pairs(audit.classifier, photos, audit.explainer, **settings)
+        if audit.subjects.labelled
+        else ()
+    )
+    told = with_reasons(audit, found, pairs)
+    return replace(told, failures=tuple(dict.fromkeys((*told.failures, *found.failures))))
+
+
+def _given(
     classifier: Classifier,
     data: str | Path | Images,
     masks: str | Path | MaskIndex | Tensor | None,
@@ -152,7 +196,7 @@ def _subjects(
                 "images that are given have no split, and their masks are a tensor (b, H, W): for "
                 "masks on disk give the folder of the photos"
             )
-        return Given(_of_images(classifier, data, masks, labels, limit))
+        return _of_images(classifier, data, masks, labels, limit)
     if isinstance(masks, Tensor) or labels is not None:
         raise UsageError(
             "the masks and labels of photos on disk are on disk: give a folder or CSV of masks, "
@@ -160,13 +204,14 @@ def _subjects(
         )
     records, notices = reported(Path(data), classifier, split)
     index = masks if isinstance(masks, MaskIndex) else open_masks(masks)
-    known = with_known_labels(evenly(records, limit), classifier.class_names)
+    records = with_known_labels(records, classifier.class_names)
+    known = evenly(records, limit)
     subjects, failures = photo_subjects(classifier, known, index, mask_value, shown=shown)
     if not len(subjects):
         raise ImageError(f"none of the {len(known)} photos can be read: {failures[0]}")
     if index is not None and not subjects.masked:
         notices = (*notices, "no photo has a mask with anything in it where the network looks")
-    return Given(subjects, tuple(failures), tuple(notices))
+    return Given(subjects, records, index, None, tuple(failures), tuple(notices))
 
 
 def _of_images(
@@ -175,13 +220,14 @@ def _of_images(
     masks: Tensor | None,
     labels: Labels | None,
     limit: int | None,
-) -> Subjects:
+) -> Given:
     batch = prepare(classifier, images)
     if batch.inputs.ndim != 4:
         raise UsageError("an audit is of images, not of volumes: give (b, channels, H, W)")
     known = label_indices(labels, len(batch.inputs), classifier.class_names)
     every = subjects_of(batch.inputs, names=batch.names, labels=known, masks=masks)
-    return every.at(evenly(range(len(every)), limit))
+    chosen = every.at(evenly(range(len(every)), limit))
+    return Given(chosen, batch.inputs, masks, labels)
 
 
 def photo_subjects(

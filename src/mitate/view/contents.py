@@ -125,6 +125,29 @@ class LeaderRow:
 
 
 @dataclass(frozen=True)
+class GroupCard:
+    """Images that are decided alike, or confused alike.
+
+    Attributes:
+        words: what was found.
+        why: what speaks for a wrong reason, or what is missing for it.
+        found: whether it is one.
+        images: how many.
+        name: of the image that stands for them.
+        picture: that image.
+        heat: the mean of their maps in colours, of the picture's shape.
+    """
+
+    words: str
+    why: str
+    found: bool
+    images: int
+    name: str
+    picture: Image.Image
+    heat: Image.Image
+
+
+@dataclass(frozen=True)
 class AuditPart:
     """What a report says of an audit.
 
@@ -136,6 +159,8 @@ class AuditPart:
         metrics: the columns.
         rows: the leaderboard, best first, controls last.
         curves: the class while pixels are taken away or shown.
+        groups: images that are decided alike, the most suspicious first.
+        confused: the pairs of classes that are confused most.
     """
 
     grade: str
@@ -145,6 +170,8 @@ class AuditPart:
     metrics: tuple[MetricHead, ...]
     rows: tuple[LeaderRow, ...]
     curves: tuple[Chart, ...]
+    groups: tuple[GroupCard, ...] = ()
+    confused: tuple[GroupCard, ...] = ()
 
 
 @dataclass(frozen=True)
