@@ -3,6 +3,6 @@
 Importing it fills the table of metrics.
 """
 
-from mitate.auditing import complexity, faithfulness, localisation, randomisation
+from mitate.auditing import complexity, faithfulness, localisation, randomisation, robustness
 
-__all__ = ["complexity", "faithfulness", "localisation", "randomisation"]
+__all__ = ["complexity", "faithfulness", "localisation", "randomisation", "robustness"]

@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-DIRECT, DIAGONAL = 1 / 6, 1 / 12
+DIAGONAL = 1 / 12  # and twice that for a pixel beside
 DAMPING = 0.8  # of Jacobi's sweeps
 SWEEPS, LAST_SWEEPS = 2, 20
 SMALLEST = 2  # cells along a side of the coarsest grid
-Planes = Float[Tensor, "n 1 H W"]
+Planes = Float[Tensor, "b channels H W"]
+Holes = Float[Tensor, "b 1 H W"]
 
 
 @dataclass(frozen=True)
@@ -29,17 +30,17 @@ class Level:
         degree: sum of the weights of the neighbours that there are.
     """
 
-    holes: Planes
-    degree: Planes
+    holes: Holes
+    degree: Float[Tensor, "1 1 H W"]
 
     def rest(self, values: Planes, right: Planes) -> Planes:
         """What the equations of the holes are off by."""
-        return self.holes * (right - self.degree * values + around(values))
+        return around(values).add_(right).sub_(self.degree * values).mul_(self.holes)
 
     def swept(self, values: Planes, right: Planes, sweeps: int) -> Planes:
         """Values after damped sweeps of Jacobi's."""
         for _ in range(sweeps):
-            values = values + DAMPING * self.rest(values, right) / self.degree
+            values = self.rest(values, right).mul_(DAMPING / self.degree).add_(values)
         return values
 
 
@@ -54,27 +55,27 @@ def impute(
         cycles: of multigrid. Each leaves about a third of the error; after two it is, for holes of
             photos, under one per cent of the range, as the noise that ROAD adds.
     """
-    channels = images.shape[1]
     holes = missing[:, None].to(images.dtype)
-    start = torch.where(missing[:, None], pulled(images, 1 - holes), images)
-    levels = _levels(holes.repeat_interleave(channels, 0))
-    planes = start.flatten(0, 1)[:, None]
+    levels, nothing = _levels(holes), torch.zeros_like(images)
+    planes = pulled(images, 1 - holes)
     for _ in range(cycles):
-        rest = levels[0].rest(planes, torch.zeros_like(planes))
-        planes = planes + _cycle(levels, rest)
-    return planes.reshape(images.shape)
+        planes = planes + _cycle(levels, levels[0].rest(planes, nothing))
+    return planes
 
 
 def around(values: Planes) -> Planes:
     """Weighted sum of the neighbours that there are."""
-    row = [DIAGONAL, DIRECT, DIAGONAL]
-    kernel = values.new_tensor([row, [DIRECT, 0, DIRECT], row])
-    return F.conv2d(values, kernel[None, None], padding=1)
+    # (1 2 1) down times (1 2 1) across, less the middle: on a CPU 20 x as fast as a convolution.
+    rows = 2 * values
+    rows[..., 1:, :] += values[..., :-1, :]
+    rows[..., :-1, :] += values[..., 1:, :]
+    both = 2 * rows
+    both[..., 1:] += rows[..., :-1]
+    both[..., :-1] += rows[..., 1:]
+    return both.sub_(values, alpha=4).mul_(DIAGONAL)
 
 
-def pulled(
-    images: Float[Tensor, "b channels H W"], known: Float[Tensor, "b 1 H W"]
-) -> Float[Tensor, "b channels H W"]:
+def pulled(images: Planes, known: Holes) -> Planes:
     """A first guess: what is not known is taken from the means of ever larger blocks."""
     if max(images.shape[-2:]) == 1:
         return images
@@ -85,7 +86,7 @@ def pulled(
     return torch.where(known > 0, images, _enlarged(coarse, images))
 
 
-def _levels(holes: Planes) -> list[Level]:
+def _levels(holes: Holes) -> list[Level]:
     """The grid and coarser ones, on which a cell is missing if all that it covers is."""
     levels = [Level(holes, around(torch.ones_like(holes[:1])))]
     if min(holes.shape[-2:]) <= SMALLEST or not holes.any():

@@ -75,7 +75,7 @@ def pointing(
     """
     found = levels(pixels)
     maxima = (found == found.amax((-2, -1), keepdim=True)) & found.any(-1).any(-1)[:, None, None]
-    near = _widened(region(masks), tolerance * max(masks.shape[-2:]))
+    near = widened(region(masks), tolerance * max(masks.shape[-2:]))
     hits = (maxima & near).sum((-2, -1)) / maxima.sum((-2, -1)).clamp_min(1)
     return _where_known(hits, masks)
 
@@ -146,6 +146,15 @@ def average_precision(
     return _where_known((precision * hit).sum(1) / hits[:, -1].clamp_min(1), masks)
 
 
+def widened(region: Bool[Tensor, "b H W"], radius: float) -> Bool[Tensor, "b H W"]:
+    """All pixels whose centre is at most ``radius`` pixels from one of the region's."""
+    whole = int(radius)
+    places = torch.arange(-whole, whole + 1, device=region.device, dtype=torch.float32)
+    disc = places[:, None].square() + places.square() <= radius**2
+    found = F.conv2d(region[:, None].float(), disc[None, None].float(), padding=whole)
+    return found[:, 0] > 0.5
+
+
 def region(masks: Float[Tensor, "b H W"]) -> Bool[Tensor, "b H W"]:
     """The pixels of the region: at least half covered, or else those that are covered most."""
     most = masks.amax((-2, -1), keepdim=True)
@@ -166,15 +175,6 @@ def _swept(
     last[:, :-1] = ordered[:, :-1] != ordered[:, 1:]
     number = torch.arange(1, ordered.shape[1] + 1, device=pixels.device)[None]
     return hit.cumsum(1), hit, last, number
-
-
-def _widened(region: Bool[Tensor, "b H W"], radius: float) -> Bool[Tensor, "b H W"]:
-    """All pixels whose centre is at most ``radius`` pixels from one of the region's."""
-    whole = int(radius)
-    places = torch.arange(-whole, whole + 1, device=region.device, dtype=torch.float32)
-    disc = places[:, None].square() + places.square() <= radius**2
-    found = F.conv2d(region[:, None].float(), disc[None, None].float(), padding=whole)
-    return found[:, 0] > 0.5
 
 
 def _where_known(values: Tensor, masks: Float[Tensor, "b H W"]) -> Float[Tensor, " b"]:

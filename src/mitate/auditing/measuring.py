@@ -11,8 +11,9 @@ from torch import Tensor
 
 from mitate.auditing.curves import CURVES
 from mitate.auditing.plan import Answers, Plan
+from mitate.auditing.robustness import spread
 from mitate.auditing.sample import Advance, Contender, Sample, contenders
-from mitate.auditing.table import Metric, find_metric
+from mitate.auditing.table import EXPLAINED, Metric, find_metric
 from mitate.errors import UsageError
 from mitate.explain.explainer import Explainer
 from mitate.models.classifier import Classifier
@@ -30,6 +31,7 @@ class Measured:
         curves: (contender, curve) -> the class's probability (b, steps), for drawing.
         fractions: curve -> the fraction of the pixels at each of its steps.
         forwards: forward-equivalents an image that were really spent.
+        spreads: contender -> where its maps are not stable (b, h, w), if stability was measured.
         seed: of everything that was drawn.
         options: the options of each metric, as they were used.
     """
@@ -37,6 +39,7 @@ class Measured:
     values: Values
     curves: Values
     forwards: float
+    spreads: dict[str, Tensor] = field(default_factory=dict)
     fractions: Mapping[str, tuple[float, ...]] = field(default_factory=lambda: dict(CURVES))
     seed: int = 0
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -99,7 +102,8 @@ def measure(
         curves: Values = {}
         for contender in entered.values():
             curves |= _curves(plan, chosen, contender, found)
-    return Measured(values, curves, sample.spent / len(inputs), seed=seed, options=used)
+        spreads = _spreads(chosen, entered)
+    return Measured(values, curves, sample.spent / len(inputs), spreads, seed=seed, options=used)
 
 
 def planned_forwards(
@@ -121,7 +125,11 @@ def planned_forwards(
     used = checked_options(chosen, options)
     plan = Plan.of(chosen, used)
     again = sum(metric.maps_asked(used[metric.name]) for metric in chosen)
-    again += any("again" in metric.needs for metric in chosen)
+    again += sum(
+        maps
+        for evidence, maps in EXPLAINED.items()
+        if any(evidence in metric.needs for metric in chosen)
+    )
     looks = plan.forwards(contenders) or any(_looks(metric) for metric in chosen)
     return float(bool(looks)) + plan.forwards(contenders) + contenders * again * explanation
 
@@ -198,6 +206,12 @@ def _value(
     evidence = contender.evidence(metric.needs)
     values = metric.value([*evidence, *plan.answers(metric, contender, found)], options)
     return torch.where(contender.valid, values, torch.nan).float()
+
+
+def _spreads(metrics: Sequence[Metric], entered: Mapping[str, Contender]) -> dict[str, Tensor]:
+    if not any("variants" in metric.needs for metric in metrics):
+        return {}
+    return {name: spread(found.maps, found.variants) for name, found in entered.items()}
 
 
 def _curves(plan: Plan, metrics: Sequence[Metric], contender: Contender, found: Answers) -> Values:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mitate.auditing.ranking import levels
+from mitate.auditing.ranking import LEVELS, levels
 from mitate.auditing.similarity import spearman
 from mitate.auditing.table import metric
 
@@ -165,7 +165,7 @@ def randomised(layers: Sequence[Layer], seed: int) -> Iterator[None]:
 def histogram_entropy(maps: Float[Tensor, "b H W"]) -> Float[Tensor, " b"]:
     """Entropy in nats of how the values of each map spread over bins of its range."""
     found = levels(maps).flatten(1)
-    bins = (found * BINS // (int(found.amax()) + 1)).clamp_max(BINS - 1) if found.any() else found
+    bins = found * BINS // (LEVELS + 1)
     counts = torch.zeros(len(maps), BINS, dtype=torch.float64, device=maps.device)
     counts.scatter_add_(1, bins, torch.ones_like(bins, dtype=torch.float64))
     entropy: Tensor = torch.special.entr(counts / bins.shape[1]).sum(1)

@@ -14,6 +14,7 @@ from mitate.auditing.fillings import filled
 from mitate.auditing.imputing import impute
 from mitate.auditing.ranking import ranks, tie_orders
 from mitate.errors import UsageError
+from mitate.explain.augmentation import VARIANTS
 from mitate.explain.explainer import Explainer
 from mitate.explain.scorer import Scorer
 from mitate.models.classifier import Classifier
@@ -220,6 +221,16 @@ class Contender:
         """The map of each image seen through its map, over black."""
         share, behind = self.shown[:, None], self.sample.filling("black")
         return self.explain(share * self.images + (1 - share) * behind, self.classes)
+
+    @cached_property
+    def variants(self) -> Float[Tensor, "b variants h w"]:
+        """The maps of each image mirrored and at other contrasts, mirrored back."""
+        found = []
+        for factor, mirrored in VARIANTS[1:]:
+            varied = self.images * factor
+            maps = self.explain(varied.flip(-1) if mirrored else varied, self.classes)
+            found.append(maps.flip(-1) if mirrored else maps)
+        return torch.stack(found, 1)
 
     def explain(
         self, images: Float[Tensor, "b channels H W"], classes: Int[Tensor, " b"]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from mitate.auditing.steps import Step
 from mitate.errors import UsageError
+from mitate.explain.augmentation import VARIANTS
 
 Family = Literal["faithfulness", "localisation", "randomisation", "robustness", "complexity"]
 Better = Literal["higher", "lower"]
@@ -23,12 +24,14 @@ EVIDENCE: dict[str, str] = {
     "classes": "the explained class of each image (b,)",
     "class_count": "how many classes there are",
     "again": "the map of each image seen through its map (b, h, w)",
+    "variants": "the maps of each image mirrored and at other contrasts (b, variants, h, w)",
     "explain": "images and classes -> maps (b, h, w), by the contender's own explainer",
     "network": "the network, to be left as it was",
     "seed": "of everything that is drawn",
     "generators": "a random generator an image, new ones for each metric",
 }
-EXPLAINING = {"explain", "again"}
+# New maps an image that evidence is; a metric tells how often it explains by itself.
+EXPLAINED = {"again": 1, "variants": len(VARIANTS) - 1}
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Metric:
         needs_masks: whether it compares with masks.
         cite: who published it.
         options: with their defaults.
-        explanations: how many new maps an image it asks of the explainer.
+        explanations: how many new maps an image it asks of the explainer, beside its evidence.
         function: from evidence and answers to one value an image.
         asks: from options to rows of altered images whose probability is needed.
         curves: what its rows are called where they are drawn.
@@ -77,7 +80,7 @@ class Metric:
     @property
     def explains_again(self) -> bool:
         """Whether it needs the contender's explainer."""
-        return not EXPLAINING.isdisjoint(self.needs)
+        return "explain" in self.needs or not EXPLAINED.keys().isdisjoint(self.needs)
 
     def rows(self, options: Mapping[str, Any]) -> list[tuple[Step, ...]]:
         """The altered images that it asks for, a row for each of its answers."""
@@ -91,7 +94,7 @@ class Metric:
         return self.function(*evidence, **_among(options, _keywords(self.function)))
 
     def maps_asked(self, options: Mapping[str, Any]) -> int:
-        """New maps an image."""
+        """New maps an image, beside those that are evidence."""
         return self.explanations(**_among(options, _keywords(self.explanations)))
 
     def checked_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
