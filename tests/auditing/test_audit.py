@@ -105,6 +105,20 @@ class TestVerdict:
         made = audit(seeing.random(seed), subjects(labels=False, masks=False))
         assert made.verdict.grade != "good"
 
+    def test_the_honest_classifier_and_its_map(self, honest):
+        assert honest.verdict.outcome == "right"
+        assert honest.usage.difference.low > 0.2
+
+    def test_a_cheat_is_told_from_a_wrong_map(self):
+        made = audit(seeing.cheat(), subjects(tinted=True))
+        assert made.facts.accuracy.mean == 1
+        assert made.verdict.outcome == "classifier wrong"
+        assert made.usage.fall.mean < 0.05
+
+    def test_a_wrong_map_is_told_from_a_cheat(self):
+        made = audit(seeing.honest(), subjects(), methods=("fem",), layers=("stripe",))
+        assert made.verdict.outcome == "map wrong"
+
     def test_without_masks_the_map_is_true_and_no_more_is_said(self):
         made = audit(seeing.honest(), subjects(masks=False))
         assert made.verdict.outcome == "faithful"

@@ -83,7 +83,7 @@ def test_what_it_rests_on_is_told():
     told = " ".join(judge(GOOD).sentences)
     assert "Of 40 photos with a true class 90.0 % are predicted right" in told
     assert "60.0 points above guessing (59.0 to 61.0)" in told
-    assert "the class falls by 0.500, +0.400 beside a region of its shape elsewhere" in told
+    assert "the class falls by 0.500, +0.400 beyond what hiding as much elsewhere does" in told
     assert "30.0 % of the map's energy lies on the region: better than every control." in told
     assert TRUSTED.reason in told
 

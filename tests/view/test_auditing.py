@@ -78,7 +78,7 @@ def test_the_page(audited):
     page = (out / "report.html").read_text(encoding="utf-8")
     assert done.verdict.headline in page
     assert "★ recommended" in page
-    assert page.count("<tr class=\"control") == 2 * 5
+    assert page.count('<tr class="control') == 2 * 5
     assert "a blob in the centre" in page
     assert "✗ missed" in page
     assert "✓ met" in page
@@ -205,8 +205,6 @@ def test_the_manifest_comes_last(folders, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["parts"]
     monkeypatch.undo()
     told = []
-    mitate.audit(
-        seeing.honest(), folders[0], limit=6, out=tmp_path, tell=told.append, **SETTINGS
-    )
+    mitate.audit(seeing.honest(), folders[0], limit=6, out=tmp_path, tell=told.append, **SETTINGS)
     assert "earlier run" in told[0]
     assert json.loads((tmp_path / "audit.json").read_text(encoding="utf-8"))["format"]

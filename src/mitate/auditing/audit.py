@@ -18,6 +18,7 @@ from mitate.auditing.reasons import ConfusedPair, Reasons
 from mitate.auditing.rounds import Budget
 from mitate.auditing.subjects import Subjects, audited_classes
 from mitate.auditing.table import DEFAULT_METRICS, METRICS, find_metric
+from mitate.auditing.usage import Usage, usage
 from mitate.auditing.values import Values, best_first, mean_of
 from mitate.auditing.verdict import Facts, Verdict, judge, over_guessing
 from mitate.errors import UsageError
@@ -46,6 +47,7 @@ class Audit:
         facts: what the verdict rests on.
         course: every value, and what it cost.
         parameters: what all depends on.
+        usage: what hiding the true regions does; None without masks.
         gate: the requirements, and whether they were met.
         reasons: which images are decided alike, and which of them for a wrong reason; None where
             that was not looked for.
@@ -66,6 +68,7 @@ class Audit:
     facts: Facts
     course: Course
     parameters: Mapping[str, Any]
+    usage: Usage | None = None
     gate: tuple[Outcome, ...] = ()
     reasons: Reasons | None = None
     confused: tuple[ConfusedPair, ...] = ()
@@ -217,7 +220,10 @@ def audit_images(
     course = hold(contest, parameters, budget=limit, folder=folder, tell=tell, shown=shown)
     lines = standings(entrants, names, course.values)
     chosen = recommend(lines, course.values, picked)
-    facts = _facts(ordered, predicted, course, lines, chosen)
+    asked = {"seed": seed, "batch_size": batch_size, "shown": shown}
+    seen = range(course.values.images)
+    used = usage(classifier, ordered, classes, seen, **asked) if ordered.masked else None
+    facts = _facts(ordered, predicted, course, lines, chosen, used)
     audit = Audit(
         classifier,
         ordered,
@@ -231,6 +237,7 @@ def audit_images(
         facts,
         course,
         parameters,
+        usage=used,
         notices=tuple(left_out),
     )
     return with_gate(audit, required)
@@ -313,6 +320,7 @@ def _facts(
     course: Course,
     lines: Sequence[Standing],
     chosen: Recommendation | None,
+    used: Usage | None,
 ) -> Facts:
     known = [place for place, label in enumerate(subjects.labels) if label != UNKNOWN]
     accuracy, over = None, None
@@ -326,5 +334,7 @@ def _facts(
         over_guessing=over,
         recommendation=chosen,
         energy=line.scores.get("energy") if line else None,
+        reliance=None if used is None else used.difference,
+        fall=None if used is None else used.fall,
         ignores=line is not None and IGNORES in line.badges,
     )

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mitate.auditing.audit import Audit
 from mitate.auditing.intervals import Interval
 from mitate.auditing.leaderboard import Recommendation, Score, Standing
+from mitate.auditing.usage import Usage
 from mitate.errors import DataError
 from mitate.explain.targets import UNKNOWN
 from mitate.files import write_csv, write_text
@@ -96,6 +97,15 @@ class ImageFile(Plain):
     audited: str
 
 
+class UsageFile(Plain):
+    """What hiding the true regions does to the class."""
+
+    fall: IntervalFile
+    elsewhere: IntervalFile
+    difference: IntervalFile
+    flips: IntervalFile
+
+
 class OutcomeFile(Plain):
     """One requirement."""
 
@@ -115,6 +125,7 @@ class AuditFile(Plain):
     verdict: VerdictFile
     accuracy: IntervalFile | None
     over_guessing: IntervalFile | None
+    reliance: UsageFile | None
     recommendation: RecommendationFile | None
     leaderboard: tuple[StandingFile, ...]
     curves: dict[str, dict[str, list[float]]]
@@ -212,6 +223,7 @@ def audit_file(audit: Audit) -> AuditFile:
         verdict=VerdictFile(**asdict(audit.verdict)),
         accuracy=None if accuracy is None else interval_file(accuracy),
         over_guessing=None if over is None else interval_file(over),
+        reliance=None if audit.usage is None else _usage(audit.usage),
         recommendation=None if chosen is None else _recommendation(chosen),
         leaderboard=tuple(_standing(line) for line in audit.standings),
         curves={curve: _curves(audit, curve) for curve in curves},
@@ -240,6 +252,15 @@ def audit_file(audit: Audit) -> AuditFile:
 def interval_file(interval: Interval) -> IntervalFile:
     """An interval whose NaN are null."""
     return IntervalFile(**{name: _known(value) for name, value in asdict(interval).items()})
+
+
+def _usage(used: Usage) -> UsageFile:
+    return UsageFile(
+        fall=interval_file(used.fall),
+        elsewhere=interval_file(used.elsewhere),
+        difference=interval_file(used.difference),
+        flips=interval_file(used.flips),
+    )
 
 
 def _recommendation(chosen: Recommendation) -> RecommendationFile:

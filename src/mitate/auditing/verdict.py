@@ -181,11 +181,11 @@ def _accuracy(facts: Facts) -> str:
 def _use(facts: Facts) -> str:
     if facts.reliance is None or not facts.reliance.images:
         return ""
+    told = facts.reliance
     fell = "" if facts.fall is None else f"the class falls by {facts.fall.mean:.3f}, "
     return (
-        f"Without the region {fell}{facts.reliance.mean:+.3f} beside a region of its shape "
-        f"elsewhere ({facts.reliance.low:+.3f} to {facts.reliance.high:+.3f}, "
-        f"{facts.reliance.images} photos)."
+        f"Without the region {fell}{told.mean:+.3f} beyond what hiding as much elsewhere does "
+        f"({told.low:+.3f} to {told.high:+.3f}, {told.images} photos)."
     )
 
 

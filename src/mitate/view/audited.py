@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from math import isfinite
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -175,7 +176,7 @@ def _groups(audit: Audit, style: Style) -> Iterator[GroupCard]:
                 why=group.why,
                 found=group.suspicion == "found",
                 images=len(group.members),
-                name=group.medoid_name,
+                name=Path(group.medoid_name).name,
                 picture=group.picture,
                 heat=_coloured(group.heat, group.picture, style),
             )
@@ -189,7 +190,7 @@ def _confused(audit: Audit, style: Style) -> Iterator[GroupCard]:
                 why="",
                 found=False,
                 images=len(pair.members),
-                name=pair.names[0],
+                name=Path(pair.names[0]).name,
                 picture=pair.picture,
                 heat=_coloured(pair.heat, pair.picture, style),
             )
