@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -22,8 +22,9 @@ METHODS_AT_AUTO = ("gradcam", "hirescam", "layercam", "gradcampp", "eigencam", "
 METHODS_AT_EARLIER = ("hirescam", "layercam")
 EARLIER, AUTO = "earlier", "auto"
 SMALLEST_STRIDE = 4  # of an earlier layer: before that a network has seen edges and little else
-OTHER_CLASS, SHIFTED = "other class", "shifted"
 Kind = Literal["method", "control", "other class", "shifted"]
+OTHER_CLASS: Final = "other class"
+SHIFTED: Final = "shifted"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mitate.auditing.comparison import FEWEST
-from mitate.auditing.entrants import Entrant
+from mitate.auditing.entrants import Entrant, Kind
 from mitate.auditing.intervals import Interval, mean_interval, paired_interval
 from mitate.auditing.table import METRICS
 from mitate.auditing.values import Numbers, Values, best_first, mean_of, paired
@@ -64,7 +64,7 @@ class Standing:
     name: str
     method: str
     layer: str
-    kind: str
+    kind: Kind
     images: int
     cost: float
     empty: int

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float
 
-Numbers = Float[np.ndarray, " n"]
+Numbers = Float[np.ndarray, " _images"]
 
 
 @dataclass(frozen=True)

@@ -154,13 +154,13 @@ def _print_audit(done: "Audit") -> None:
 
 def _row(line: "Standing", pick: str) -> list[str]:
     score = line.scores.get(pick)
-    known = score is not None and score.value.images > 0
+    value = score.value if score and score.value.images else None
     kind = f" ({line.kind})" if line.is_control else ""
     return [
         line.method + kind,
         line.layer,
-        f"{score.value.mean:.3f}" if known else "–",
-        f"{score.value.low:.3f} to {score.value.high:.3f}" if known else "–",
+        f"{value.mean:.3f}" if value else "–",
+        f"{value.low:.3f} to {value.high:.3f}" if value else "–",
         str(line.images),
         f"{line.cost:.1f}",
         "; ".join([*([score.words] if score and score.words else []), *line.badges]),
