@@ -2,8 +2,9 @@
 
 Each missing pixel is the weighted mean of its eight neighbours, 1/6 of those beside it and 1/12 of
 those across, missing or not; at the border, of those that there are. The paper solves these
-equations directly; here they are solved by multigrid, all images and channels at once, because the
-equations of a large hole say that it is smooth, and what is smooth is found on a coarse grid.
+equations directly; here they are solved by conjugate gradients behind multigrid, all images and
+channels at once, because the equations of a large hole say that it is smooth, and what is smooth is
+found on a coarse grid.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from torch import Tensor
 
 DIAGONAL = 1 / 12  # and twice that for a pixel beside
 DAMPING = 0.8  # of Jacobi's sweeps
-SWEEPS, LAST_SWEEPS = 2, 20
+SWEEPS, LAST_SWEEPS = 1, 20
 SMALLEST = 2  # cells along a side of the coarsest grid
 Planes = Float[Tensor, "b channels H W"]
 Holes = Float[Tensor, "b 1 H W"]
@@ -28,19 +29,21 @@ class Level:
     Attributes:
         holes: 1 where a cell is missing.
         degree: sum of the weights of the neighbours that there are.
+        step: what a sweep of Jacobi's moves a missing cell by, for a rest of 1.
     """
 
     holes: Holes
     degree: Float[Tensor, "1 1 H W"]
+    step: Holes
 
-    def rest(self, values: Planes, right: Planes) -> Planes:
-        """What the equations of the holes are off by."""
+    def rest(self, values: Planes, right: Planes | float = 0.0) -> Planes:
+        """What the equations of the missing cells are off by."""
         return around(values).add_(right).sub_(self.degree * values).mul_(self.holes)
 
     def swept(self, values: Planes, right: Planes, sweeps: int) -> Planes:
-        """Values after damped sweeps of Jacobi's."""
+        """Values, which are zero but where a cell is missing, after damped sweeps."""
         for _ in range(sweeps):
-            values = self.rest(values, right).mul_(DAMPING / self.degree).add_(values)
+            values = around(values).add_(right).mul_(self.step).add_(values, alpha=1 - DAMPING)
         return values
 
 
@@ -53,13 +56,22 @@ def impute(
         images: in single or double precision.
         missing: the pixels that are imputed; the others stay as they are.
         cycles: of multigrid. Each leaves about a third of the error; after two it is, for holes of
-            photos, under one per cent of the range, as the noise that ROAD adds.
+            photos, under one per cent of the range, which is the noise that ROAD adds.
     """
     holes = missing[:, None].to(images.dtype)
-    levels, nothing = _levels(holes), torch.zeros_like(images)
-    planes = pulled(images, 1 - holes)
+    levels, planes = _levels(holes), pulled(images, 1 - holes)
+    rest = levels[0].rest(planes)
+    way, slope = torch.zeros_like(planes), torch.zeros_like(planes)
+    size = torch.zeros_like(planes[..., :1, :1])
     for _ in range(cycles):
-        planes = planes + _cycle(levels, levels[0].rest(planes, nothing))
+        found = _cycle(levels, rest)
+        # Polak and Ribiere's: ``slope`` is how the rest fell along the way before.
+        way = found - _over(_dot(found, slope), size) * way
+        slope = -levels[0].rest(way)
+        length = _over(_dot(way, rest), _dot(way, slope))
+        planes = planes + length * way
+        rest = rest - length * slope
+        size = _dot(way, slope)
     return planes
 
 
@@ -88,7 +100,8 @@ def pulled(images: Planes, known: Holes) -> Planes:
 
 def _levels(holes: Holes) -> list[Level]:
     """The grid and coarser ones, on which a cell is missing if all that it covers is."""
-    levels = [Level(holes, around(torch.ones_like(holes[:1])))]
+    degree = around(torch.ones_like(holes[:1]))
+    levels = [Level(holes, degree, DAMPING * holes / degree)]
     if min(holes.shape[-2:]) <= SMALLEST or not holes.any():
         return levels
     return levels + _levels(-F.max_pool2d(-holes, 2, ceil_mode=True))
@@ -97,14 +110,23 @@ def _levels(holes: Holes) -> list[Level]:
 def _cycle(levels: list[Level], right: Planes) -> Planes:
     """One V: what has to be added to the holes."""
     level, coarser = levels[0], levels[1:]
-    nothing = torch.zeros_like(right)
+    values = level.step * right  # a sweep from nothing
     if not coarser:
-        return level.swept(nothing, right, LAST_SWEEPS)
-    values = level.swept(nothing, right, SWEEPS)
+        return level.swept(values, right, LAST_SWEEPS)
+    values = level.swept(values, right, SWEEPS - 1)
     # The sum over each block: a coarse grid's equations are four times as steep.
     rest = 4 * F.avg_pool2d(level.rest(values, right), 2, ceil_mode=True)
     found = _cycle(coarser, coarser[0].holes * rest)
-    return level.swept(values + level.holes * _enlarged(found, values), right, SWEEPS)
+    values.addcmul_(level.holes, _enlarged(found, values))
+    return level.swept(values, right, SWEEPS)
+
+
+def _dot(one: Planes, two: Planes) -> Float[Tensor, "b channels 1 1"]:
+    return (one * two).sum((-2, -1), keepdim=True)
+
+
+def _over(number: Tensor, divisor: Tensor) -> Tensor:
+    return torch.where(divisor > 0, number / torch.where(divisor > 0, divisor, 1), 0)
 
 
 def _enlarged(coarse: Tensor, like: Tensor) -> Tensor:

@@ -1,0 +1,64 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from mitate.auditing.imputing import around, impute
+from oracles import metrics
+
+
+def drawn(*shape, seed=0):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_one_hole_by_hand():
+    image = torch.tensor([[[[1.0, 2, 3], [4, 0, 6], [7, 8, 9]]]], dtype=torch.float64)
+    missing = torch.zeros(1, 3, 3, dtype=torch.bool)
+    missing[0, 1, 1] = True
+    expected = (2 + 4 + 6 + 8) / 6 + (1 + 3 + 7 + 9) / 12
+    assert impute(image, missing, cycles=30)[0, 0, 1, 1].item() == pytest.approx(expected)
+
+
+def test_the_corner_of_two_by_two_by_hand():
+    image = torch.tensor([[[[0.0, 2], [4, 6]]]], dtype=torch.float64)
+    missing = torch.tensor([[[True, False], [False, False]]])
+    found = impute(image, missing, cycles=60)[0, 0, 0, 0].item()
+    assert found == pytest.approx((2 / 6 + 4 / 6 + 6 / 12) / (5 / 12))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("size", [(7, 9), (16, 12), (1, 5), (11, 2)])
+def test_against_the_dense_solution(size, share):
+    images, missing = drawn(3, 3, *size), drawn(3, *size, seed=1) < share
+    missing[:, 0, 0] = False
+    found = impute(images, missing, cycles=80)
+    for image, holes, result in zip(images, missing, found, strict=True):
+        torch.testing.assert_close(result, metrics.imputed(image, holes), rtol=0, atol=1e-6)
+
+
+def test_two_cycles_are_within_the_noise_for_smooth_holes():
+    blobs = F.interpolate(drawn(4, 1, 5, 5), (40, 40), mode="bilinear")[:, 0]
+    missing = blobs > 0.45
+    images = F.interpolate(drawn(4, 3, 10, 10, seed=2), (40, 40), mode="bicubic").clamp(0, 1)
+    error = impute(images, missing) - impute(images, missing, cycles=60)
+    assert error[missing[:, None].expand_as(error)].square().mean().sqrt() < 0.01
+    assert not error[~missing[:, None].expand_as(error)].any()
+
+
+def test_three_channels_are_three_images_and_batch_is_loop():
+    images, missing = drawn(2, 3, 9, 8), drawn(2, 9, 8, seed=3) < 0.6
+    found = impute(images, missing)
+    for place in range(2):
+        for channel in range(3):
+            alone = impute(images[place, channel][None, None], missing[place][None])
+            torch.testing.assert_close(found[place, channel], alone[0, 0])
+
+
+def test_nothing_missing_changes_nothing():
+    images = drawn(1, 3, 6, 6)
+    assert torch.equal(impute(images, torch.zeros(1, 6, 6, dtype=torch.bool)), images)
+
+
+def test_the_sum_of_the_neighbours_that_there_are():
+    values = drawn(1, 1, 4, 5)
+    kernel = torch.tensor([[1.0, 2, 1], [2, 0, 2], [1, 2, 1]], dtype=torch.float64) / 12
+    torch.testing.assert_close(around(values), F.conv2d(values, kernel[None, None], padding=1))
