@@ -8,6 +8,7 @@ from mitate import imports
 FEWEST_TO_SPLIT = 8
 MOST_GROUPS = 8
 NEIGHBOURS = 7
+LOOSE = 0.15  # an eigenvalue above this does not belong to a part that hangs loosely on the rest
 
 
 def group(features: Float[np.ndarray, "n d"], seed: int = 0) -> Int[np.ndarray, " n"]:
@@ -39,9 +40,11 @@ def group(features: Float[np.ndarray, "n d"], seed: int = 0) -> Int[np.ndarray, 
 def groups_by_eigengap(values: Float[np.ndarray, " n"]) -> int:
     """How many eigenvalues of a Laplacian, in rising order, lie before the widest gap.
 
-    At most eight, and at most a quarter of the images.
+    At most eight, and at most a quarter of the images. The gap is looked for behind small
+    eigenvalues only: where images do not fall into groups, the widest gap is anywhere.
     """
-    most = max(1, min(MOST_GROUPS, len(values) // 4))
+    small = int((values <= LOOSE).sum())
+    most = max(1, min(MOST_GROUPS, len(values) // 4, small))
     gaps = np.diff(values[: most + 1])
     return int(np.argmax(gaps)) + 1 if len(gaps) else 1
 
