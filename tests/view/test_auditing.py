@@ -10,6 +10,8 @@ from PIL import Image
 
 import mitate
 import seeing
+import tiny
+from mitate.data.paddy import CLASSES, write_paddy
 from mitate.errors import DataError, ImageError, UsageError
 from mitate.view.audited import audit_report
 from mitate.view.report import render_report
@@ -20,7 +22,7 @@ FEW = {**SETTINGS, "metrics": ("early_deletion", "energy")}
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    return seeing.photos(tmp_path_factory.mktemp("squares"), 12)
+    return seeing.photos(tmp_path_factory.mktemp("squares"), 12, tinted=False)
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,7 @@ def test_all_that_is_written(audited):
     assert sorted(path.name for path in out.iterdir()) == [
         "audit.csv",
         "audit.json",
+        "groups.csv",
         "parts",
         "report.html",
     ]
@@ -139,6 +142,35 @@ def test_a_photo_without_a_mask_counts_for_everything_else(tmp_path):
     assert scores["early_deletion"].value.images == 8
 
 
+def test_simulated_paddy_from_end_to_end(tmp_path):
+    index = write_paddy(tmp_path / "paddy", train_per_class=1, valid_per_class=1, size=64)
+    done = mitate.audit(
+        tiny.classifier(names=CLASSES),
+        index.parent,
+        masks=index,
+        mask_value=2,
+        methods=("gradcam", "hirescam"),
+        layers=("auto", "stages.1"),
+        out=tmp_path / "out",
+    )
+    assert len(done.subjects) == 10  # the validation part
+    assert set(done.subjects.labels) == set(range(10))
+    energy = done.standing("gradcam stages.3").scores["energy"].value
+    assert energy.images + energy.missing == 10
+    assert energy.missing >= 1  # a normal leaf has no symptom
+    assert done.usage is not None
+    assert done.usage.fall.images == energy.images
+    assert done.reasons is not None
+    assert done.verdict.outcome == "guessing"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "audit.csv",
+        "audit.json",
+        "groups.csv",
+        "parts",
+        "report.html",
+    ]
+
+
 def test_a_limit_takes_some_evenly(folders):
     done = mitate.audit(seeing.honest(), folders[0], limit=6, metrics=("sparseness",), **SETTINGS)
     assert len(done.subjects) == 6
@@ -175,9 +207,10 @@ def test_volumes_are_refused(unchecked):
 
 
 def test_the_global_state_of_random_numbers_is_left(folders):
+    made = seeing.honest()
     torch.manual_seed(3)
     before, numbers = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
-    mitate.audit(seeing.honest(), folders[0], limit=6, **SETTINGS)
+    mitate.audit(made, folders[0], limit=6, **SETTINGS)
     assert torch.equal(torch.get_rng_state(), before)
     assert np.random.get_state()[1].tolist() == numbers  # noqa: NPY002
 

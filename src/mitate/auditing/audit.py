@@ -14,6 +14,7 @@ from mitate.auditing.contest import Contest, Course, Tell, hold
 from mitate.auditing.entrants import Entrant, line_up
 from mitate.auditing.gate import ACCURACY, Outcome, Requirement, held, requirement_of
 from mitate.auditing.leaderboard import IGNORES, Recommendation, Standing, recommend, standings
+from mitate.auditing.measuring import checked_options
 from mitate.auditing.reasons import ConfusedPair, Reasons
 from mitate.auditing.rounds import Budget
 from mitate.auditing.subjects import Subjects, audited_classes
@@ -198,6 +199,7 @@ def audit_images(
     limit = Budget.of(budget)
     names = metric_names(metrics, pick, masked=subjects.masked)
     picked = find_metric(pick or default_pick(subjects.masked)).name
+    checked_options([METRICS[name] for name in names], options or {})
     required = [requirement_of(words, names) for words in require]
     ordered = subjects.shuffled(seed)
     settings = {"batch_size": batch_size, "seed": seed}
@@ -220,9 +222,7 @@ def audit_images(
     course = hold(contest, parameters, budget=limit, folder=folder, tell=tell, shown=shown)
     lines = standings(entrants, names, course.values)
     chosen = recommend(lines, course.values, picked)
-    asked = {"seed": seed, "batch_size": batch_size, "shown": shown}
-    seen = range(course.values.images)
-    used = usage(classifier, ordered, classes, seen, **asked) if ordered.masked else None
+    used = _usage(contest, course, shown) if ordered.masked else None
     facts = _facts(ordered, predicted, course, lines, chosen, used)
     audit = Audit(
         classifier,
@@ -282,6 +282,18 @@ def metric_names(
             "leave it out"
         )
     return tuple(n for n in dict.fromkeys((*named, picked)) if masked or n not in needing)
+
+
+def _usage(contest: Contest, course: Course, shown: bool) -> Usage:
+    return usage(
+        contest.classifier,
+        contest.subjects,
+        contest.classes,
+        range(course.values.images),
+        seed=contest.seed,
+        batch_size=contest.batch_size,
+        shown=shown,
+    )
 
 
 def _check(classifier: Classifier, subjects: Subjects) -> None:

@@ -17,6 +17,7 @@ from mitate.auditing.rounds import Budget, images_a_round
 from mitate.auditing.subjects import Subjects, in_batches
 from mitate.auditing.table import METRICS, find_metric
 from mitate.auditing.values import Part, Values, best_first, mean_of
+from mitate.data.wording import counted
 from mitate.explain.flags import find_flags
 from mitate.models.classifier import Classifier
 from mitate.progress import Advance, progress
@@ -174,12 +175,13 @@ def _estimate(
 ) -> str:
     images = sum(new for _, new in rounds)
     words = (
-        f"{len(contest.methods)} maps and {len(contest.controls)} controls of {images} images by "
-        f"{len(contest.metrics)} metrics: about {planned:,.0f} forwards, "
+        f"{counted(len(contest.methods), 'map')} and {counted(len(contest.controls), 'control')} "
+        f"of {counted(images, 'image')} by {counted(len(contest.metrics), 'metric')}: about "
+        f"{planned:,.0f} forwards, "
         f"{_duration(planned * pace)}"
     )
     halving = f", in {len(rounds)} rounds that halve the maps" if len(rounds) > 1 else ""
-    again = f"; {found} parts of an earlier run are used again" if found else ""
+    again = f"; {counted(found, 'part')} of an earlier run are used again" if found else ""
     return words + halving + again
 
 

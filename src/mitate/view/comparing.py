@@ -87,7 +87,8 @@ def compare(
     if not len(subjects[0]):
         raise ImageError(f"none of the {len(chosen)} photos can be read: {failures[0]}")
     masked = all(one.masked for one in subjects)
-    names = metric_names(metrics, None, masked=masked)
+    pick = next(iter(metrics or ()), None)
+    names = metric_names(metrics, pick, masked=masked)
     required = [requirement_of(words, names, two=True) for words in require]
     audits = [
         _audit(
@@ -96,6 +97,7 @@ def compare(
             method,
             layer,
             metrics=names,
+            pick=pick,
             audited=audited,
             options=options,
             seed=seed,
