@@ -30,7 +30,7 @@ standard output, progress and notes to standard error. A classifier REF is a ref
 | 1 | failed |
 | 2 | wrong usage |
 | 3 | finished, but some images failed |
-| 4 | a threshold was missed (no command has a threshold yet) |
+| 4 | a threshold was missed (`--require` of `mitate audit` and `mitate compare`) |
 | 130 | interrupted |
 """
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from mitate.explain.outputs import SimilarityTarget as SimilarityTarget
     from mitate.models.classifier import Classifier as Classifier
     from mitate.models.preprocessing import Preprocessing as Preprocessing
+    from mitate.view.auditing import audit as audit
+    from mitate.view.comparing import compare as compare
 
 HOMES = {
     "Classifier": "mitate.models.classifier",
@@ -23,6 +25,8 @@ HOMES = {
     "Preprocessing": "mitate.models.preprocessing",
     "SegmentationTarget": "mitate.explain.outputs",
     "SimilarityTarget": "mitate.explain.outputs",
+    "audit": "mitate.view.auditing",
+    "compare": "mitate.view.comparing",
     "compile": "mitate.explain.graph",
 }
 __all__ = [
@@ -35,6 +39,8 @@ __all__ = [
     "Preprocessing",
     "SegmentationTarget",
     "SimilarityTarget",
+    "audit",
+    "compare",
     "compile",
 ]
 __version__ = "0.1.0"

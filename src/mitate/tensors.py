@@ -42,6 +42,16 @@ def _seed_of(seed: int, image: Tensor) -> int:
     return int.from_bytes(sha256(str(seed).encode() + b":" + numbers).digest()[:8], "big") >> 1
 
 
+def digest_of(*tensors: Tensor) -> str:
+    """SHA-256 of the numbers of tensors, their types and their shapes."""
+    found = sha256()
+    for tensor in tensors:
+        found.update(str((tensor.dtype, tuple(tensor.shape))).encode())
+        numbers = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+        found.update(numbers.numpy().tobytes())
+    return found.hexdigest()
+
+
 def at_least_single(tensor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """Raise half precision to float32, where sums over channels and tiny products are safe."""
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()

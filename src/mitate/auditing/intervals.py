@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 RESAMPLES = 2000
 LEVEL = 0.95
+DRAWS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,12 @@ def mean_interval(values: NDArray[np.floating], seed: int = 0) -> Interval:
     if images == 0:
         return Interval(float("nan"), float("nan"), float("nan"), 0, missing)
     rng = np.random.default_rng(seed)
-    means = [finite[rng.integers(0, images, images)].mean() for _ in range(RESAMPLES)]
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    at_once = max(1, DRAWS_AT_ONCE // images)
+    means = [
+        finite[rng.integers(0, images, (min(at_once, RESAMPLES - start), images))].mean(1)
+        for start in range(0, RESAMPLES, at_once)
+    ]
+    low, high = np.quantile(np.concatenate(means), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(finite.mean()), float(low), float(high), images, missing)
 
 

@@ -123,6 +123,29 @@ class Explainer:
         self._traces: dict[Any, Traced | None] = {}
         self._aimed: dict[tuple[tuple[str, Target], ...], Explainer] = {}
 
+    @classmethod
+    def best(cls, model: Any, images: Images | None = None, **settings: Any) -> "Explainer":
+        """Measure which method at which layer tells the truth about a classifier, and take it.
+
+        The choice is remembered in the classifier's folder, for these weights: without images, or
+        with the same ones, it is taken from there.
+
+        Args:
+            model: what ``Explainer`` takes.
+            images: what it takes, six or more; None takes what is remembered.
+            **settings: ``labels``, ``masks`` (b, H, W) and what ``mitate.audit`` takes: methods,
+                layers, pick, budget, audited, options, seed, batch_size, tell and shown.
+
+        Raises:
+            UsageError: no image where nothing is remembered, or nothing that can be measured.
+
+        Warns:
+            MitateWarning: the best map is no better than a control.
+        """
+        from mitate.auditing.best import best_explainer
+
+        return best_explainer(model, images, **settings)
+
     def __call__(
         self,
         images: Images,

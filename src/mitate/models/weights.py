@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mitate.errors import UnsafePickleError, WeightsError
+from mitate.tensors import digest_of
 
 SHOWN = 4
 TRANSPARENT = ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT")
@@ -49,6 +50,14 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of_network(network: nn.Module) -> str:
+    """SHA-256 of a network's weights and buffers with their names."""
+    found = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        found.update(f"{name} {digest_of(value)}\n".encode())
+    return found.hexdigest()
 
 
 def pickle_globals(path: Path) -> tuple[str, ...]:

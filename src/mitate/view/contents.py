@@ -7,6 +7,7 @@ from PIL import Image
 
 from mitate.drawing.colour import OPACITY
 from mitate.training.scores import ClassScores
+from mitate.view.curve import Chart
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,107 @@ class EnergyRow:
 
 
 @dataclass(frozen=True)
+class MetricHead:
+    """One metric of an audit: its name, as people read it, which way is better, what it is."""
+
+    name: str
+    title: str
+    better: str
+    summary: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean with its 95 % interval; whether every control is beaten, and what is said of it."""
+
+    mean: float
+    low: float
+    high: float
+    beaten: bool | None = None
+    words: str = ""
+    beside: str = ""
+
+
+@dataclass(frozen=True)
+class LeaderRow:
+    """One contender or control of an audit.
+
+    Attributes:
+        method: the method's name.
+        layer: where the network was tapped.
+        kind: which kind of control, in words.
+        control: whether it is one.
+        images: on how many it was measured.
+        cost: of a map in forwards.
+        recommended: whether it is the map to take.
+        badges: what else is to be known.
+        picked: in the metric that recommends.
+        cells: in every metric.
+    """
+
+    method: str
+    layer: str
+    kind: str
+    control: bool
+    images: int
+    cost: float
+    recommended: bool
+    badges: tuple[str, ...]
+    picked: Cell
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class GroupCard:
+    """Images that are decided alike, or confused alike.
+
+    Attributes:
+        words: what was found.
+        why: what speaks for a wrong reason, or what is missing for it.
+        found: whether it is one.
+        images: how many.
+        name: of the image that stands for them.
+        picture: that image.
+        heat: the mean of their maps in colours, of the picture's shape.
+    """
+
+    words: str
+    why: str
+    found: bool
+    images: int
+    name: str
+    picture: Image.Image
+    heat: Image.Image
+
+
+@dataclass(frozen=True)
+class AuditPart:
+    """What a report says of an audit.
+
+    Attributes:
+        grade: ``good``, ``open`` or ``bad``.
+        sentences: what the verdict rests on.
+        gate: (requirement, whether it was met, what was found).
+        pick: the metric that recommends.
+        metrics: the columns.
+        rows: the leaderboard, best first, controls last.
+        curves: the class while pixels are taken away or shown.
+        groups: images that are decided alike, the most suspicious first.
+        confused: the pairs of classes that are confused most.
+    """
+
+    grade: str
+    sentences: tuple[str, ...]
+    gate: tuple[tuple[str, bool, str], ...]
+    pick: MetricHead
+    metrics: tuple[MetricHead, ...]
+    rows: tuple[LeaderRow, ...]
+    curves: tuple[Chart, ...]
+    groups: tuple[GroupCard, ...] = ()
+    confused: tuple[GroupCard, ...] = ()
+
+
+@dataclass(frozen=True)
 class Report:
     """All that a report shows; what is empty is left out.
 
@@ -91,6 +193,8 @@ class Report:
         notices: What should be known about the data, a sentence each.
         region: What the masks of `energy` mark.
         opacity: Of the maps over the photos, in [0, 1], until the reader moves the slider.
+        audit: What an audit came to.
+        gallery: Heading and lead of the gallery.
     """
 
     title: str
@@ -107,3 +211,9 @@ class Report:
     notices: tuple[str, ...] = ()
     region: str = "the marked region"
     opacity: float = OPACITY
+    audit: AuditPart | None = None
+    gallery: tuple[str, str] = (
+        "Where it looked",
+        "Each photo with the maps of its classes, the brightest where the class found most "
+        "support, relative to the map's own maximum. Choose a picture to enlarge it.",
+    )

@@ -1,11 +1,12 @@
-"""Training curves as points of a small inline SVG."""
+"""Curves as points of a small inline SVG: of training, and of an audit."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import ceil, floor, isfinite, log10
 
 WIDTH, HEIGHT = 420, 180
 LEFT, RIGHT, TOP, BOTTOM = 40, 8, 10, 22
+TOLD = (0.0, 0.0125, 0.05, 0.2, 0.5, 1.0)  # of the fractions of pixels, under the axis
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves over the epochs with the ticks of both axes as (position, words)."""
+    """Curves with the ticks of both axes as (position, words)."""
 
     title: str
     lines: tuple[Line, ...]
@@ -36,7 +37,24 @@ def charts(curve: Sequence[tuple[int, float, float, float]]) -> tuple[Chart, ...
     return tuple(chart for chart in drawn if chart.lines)
 
 
-def _chart(title: str, epochs: Sequence[float], series: dict[str, list[float]]) -> Chart:
+def step_chart(
+    title: str, fractions: Sequence[float], series: Mapping[str, Sequence[float]]
+) -> Chart:
+    """Curves over fractions whose steps stand side by side, however small they are.
+
+    Args:
+        title: of the chart.
+        fractions: of the steps, ascending.
+        series: by name, one value a step.
+    """
+    steps = [float(step) for step in range(len(fractions))]
+    chart = _chart(title, steps, dict(series))
+    across = _Scale(steps[0], steps[-1], LEFT, WIDTH - RIGHT)
+    told = [step for step, fraction in enumerate(fractions) if fraction in TOLD]
+    return replace(chart, across=tuple((across(s), f"{100 * fractions[s]:g} %") for s in told))
+
+
+def _chart(title: str, epochs: Sequence[float], series: Mapping[str, Sequence[float]]) -> Chart:
     known = [value for values in series.values() for value in values if isfinite(value)]
     if not known:
         return Chart(title, (), (), ())

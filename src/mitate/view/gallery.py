@@ -260,16 +260,17 @@ def _case(
         predicted=names[predicted.best],
         probability=float(predicted.probabilities.max()),
         maps=tuple(
-            _map_picture(explanation, target, picture, style)
+            map_picture(explanation, target, picture, style)
             for explanation in explanations
             for target in range(1 if right else explanation.classes.shape[1])
         ),
     )
 
 
-def _map_picture(
+def map_picture(
     explanation: Explanation, target: int, picture: Image.Image, style: Style
 ) -> MapPicture:
+    """One map in colours, for the page."""
     shrink = HEAT_PIXELS / max(picture.size)
     width, height = (max(1, round(side * shrink)) for side in picture.size)
     flag = explanation.flag_of(0, target)

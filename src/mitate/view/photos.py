@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -19,6 +20,8 @@ from mitate.errors import DataError, ImageError, UsageError
 from mitate.models.classifier import Classifier
 from mitate.models.preprocessing import Preprocessing
 from mitate.training.fit import VALIDATION
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -148,8 +151,8 @@ def reported(
     return records, notices
 
 
-def evenly(records: Sequence[Record], limit: int | None) -> list[Record]:
-    """At most ``limit`` records, spread over the whole list.
+def evenly(records: Sequence[T], limit: int | None) -> list[T]:
+    """At most ``limit`` of the records, spread over the whole list.
 
     Raises:
         UsageError: a limit below 1.

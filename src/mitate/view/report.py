@@ -94,6 +94,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.tests["finite"] = isfinite
     environment.filters["percent"] = formats.percent
     environment.filters["number"] = formats.number
     environment.filters["fraction"] = formats.fraction

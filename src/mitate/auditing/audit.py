@@ -1,0 +1,352 @@
+"""The audit of images that are open already: everything but photos on disk and the page."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from mitate.auditing.contest import Contest, Course, Tell, hold
+from mitate.auditing.entrants import Entrant, line_up
+from mitate.auditing.gate import ACCURACY, Outcome, Requirement, held, requirement_of
+from mitate.auditing.leaderboard import IGNORES, Recommendation, Standing, recommend, standings
+from mitate.auditing.measuring import checked_options
+from mitate.auditing.reasons import ConfusedPair, Reasons
+from mitate.auditing.rounds import Budget
+from mitate.auditing.subjects import Subjects, audited_classes
+from mitate.auditing.table import DEFAULT_METRICS, METRICS, find_metric
+from mitate.auditing.usage import Usage, usage
+from mitate.auditing.values import Values, best_first, mean_of
+from mitate.auditing.verdict import Facts, Verdict, judge, over_guessing
+from mitate.errors import UsageError
+from mitate.explain.explainer import Explainer
+from mitate.explain.targets import UNKNOWN
+from mitate.models.classifier import Classifier
+from mitate.models.weights import digest_of_network
+
+PICK, PICK_WITH_MASKS = "early_deletion", "energy"
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What came of an audit.
+
+    Attributes:
+        classifier: what was audited.
+        subjects: the images, in the order in which they were audited.
+        predicted: the most probable class of each.
+        classes: the class of each whose maps were audited.
+        entrants: the contenders, and the controls after them.
+        metrics: their names.
+        standings: the leaderboard, a line a contender or control.
+        recommendation: which map to take, and why.
+        verdict: is the map wrong, or the classifier?
+        facts: what the verdict rests on.
+        course: every value, and what it cost.
+        parameters: what all depends on.
+        usage: what hiding the true regions does; None without masks.
+        gate: the requirements, and whether they were met.
+        reasons: which images are decided alike, and which of them for a wrong reason; None where
+            that was not looked for.
+        confused: the pairs of classes that are confused most.
+        failures: photos that were left out, and why.
+        notices: what should be known, a sentence each.
+    """
+
+    classifier: Classifier
+    subjects: Subjects
+    predicted: Int[np.ndarray, " n"]
+    classes: Int[np.ndarray, " n"]
+    entrants: tuple[Entrant, ...]
+    metrics: tuple[str, ...]
+    standings: tuple[Standing, ...]
+    recommendation: Recommendation | None
+    verdict: Verdict
+    facts: Facts
+    course: Course
+    parameters: Mapping[str, Any]
+    usage: Usage | None = None
+    gate: tuple[Outcome, ...] = ()
+    reasons: Reasons | None = None
+    confused: tuple[ConfusedPair, ...] = ()
+    failures: tuple[str, ...] = ()
+    notices: tuple[str, ...] = field(default=())
+
+    @property
+    def values(self) -> Values:
+        """One value an image, contender and metric."""
+        return self.course.values
+
+    @property
+    def passed(self) -> bool:
+        """Whether every requirement was met."""
+        return all(outcome.met for outcome in self.gate)
+
+    @property
+    def explainer(self) -> Explainer | None:
+        """Makes the recommended maps."""
+        chosen = self.recommendation
+        named = (one for one in self.entrants if chosen and one.name == chosen.name)
+        return next((one.explainer for one in named), None)
+
+    def standing(self, name: str) -> Standing:
+        """One line of the leaderboard.
+
+        Raises:
+            UsageError: no such line.
+        """
+        found = next((line for line in self.standings if line.name == name), None)
+        if found is None:
+            known = ", ".join(line.name for line in self.standings)
+            raise UsageError(f"{name!r} was not measured: there are {known}")
+        return found
+
+    def ranked(self) -> list[Standing]:
+        """The leaderboard from the best to the worst in the metric that picks, controls last."""
+        pick = str(self.parameters["pick"])
+        means = {line.name: mean_of(self.values.of(line.name, pick)) for line in self.standings}
+        places = {n: at for at, n in enumerate(best_first(means, METRICS[pick].better == "higher"))}
+        return sorted(
+            self.standings, key=lambda line: (line.is_control, -line.images, places[line.name])
+        )
+
+    def rows(self) -> list[dict[str, object]]:
+        """One plain row an image, contender and metric."""
+        names = self.classifier.class_names
+        return [
+            {
+                "image": self.subjects.names[place],
+                "true": "" if label == UNKNOWN else names[label],
+                "predicted": names[self.predicted[place]],
+                "audited": names[self.classes[place]],
+                "method": one.method,
+                "layer": one.layer,
+                "kind": one.kind,
+                "metric": metric,
+                "value": float(value) if np.isfinite(value) else None,
+            }
+            for one in self.entrants
+            for metric in self.metrics
+            for place, value in enumerate(self.values.of(one.name, metric).tolist())
+            for label in [self.subjects.labels[place]]
+        ]
+
+    def value(self, metric: str) -> float:
+        """The mean of the recommended map in a metric, or the accuracy; NaN where there is none."""
+        if metric == ACCURACY:
+            return float("nan") if self.facts.accuracy is None else self.facts.accuracy.mean
+        score = self._chosen_scores().get(metric)
+        return float("nan") if score is None else score.value.mean
+
+    def beaten(self, metric: str) -> tuple[bool | None, str]:
+        """Whether the recommended map is better than every control in a metric, and the words."""
+        score = self._chosen_scores().get(metric)
+        return (None, "no value") if score is None else (score.beaten, score.words)
+
+    def _chosen_scores(self) -> Mapping[str, Any]:
+        return self.standing(self.recommendation.name).scores if self.recommendation else {}
+
+
+def audit_images(
+    classifier: Classifier,
+    subjects: Subjects,
+    *,
+    methods: Sequence[str] | None = None,
+    layers: Sequence[str] | None = None,
+    metrics: Sequence[str] | None = None,
+    audited: str = "label",
+    pick: str | None = None,
+    budget: str | float | None = None,
+    require: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    batch_size: int = 16,
+    folder: Path | None = None,
+    tell: Tell = lambda words: None,
+    shown: bool = False,
+) -> Audit:
+    """Audit images that are given.
+
+    Args:
+        classifier: what is audited.
+        subjects: the images; they are audited in a random order, which ``seed`` draws.
+        methods: as for ``line_up``.
+        layers: as for ``line_up``.
+        metrics: names; None takes the default ones, of which those that compare with masks are
+            left out where there are none.
+        audited: ``label`` audits the map of the true class where it is known, ``predicted`` that of
+            the predicted class.
+        pick: the metric that recommends; None takes energy where there are masks, and otherwise
+            early deletion.
+        budget: of forwards, or of time, as ``Budget.of`` reads it.
+        require: thresholds, as ``requirement_of`` reads them.
+        options: of the metrics.
+        seed: of all that is random.
+        batch_size: images, or altered images, in one forward.
+        folder: where parts are kept, so that an interrupted audit goes on.
+        tell: told the estimate before it starts.
+        shown: show progress.
+
+    Raises:
+        UsageError: anything that cannot be measured: no image, a network of values, masks that a
+        metric needs, an unknown name, a budget that is too small.
+    """
+    _check(classifier, subjects)
+    limit = Budget.of(budget)
+    names = metric_names(metrics, pick, masked=subjects.masked)
+    picked = find_metric(pick or default_pick(subjects.masked)).name
+    checked_options([METRICS[name] for name in names], options or {})
+    required = [requirement_of(words, names) for words in require]
+    ordered = subjects.shuffled(seed)
+    settings = {"batch_size": batch_size, "seed": seed}
+    probe = ordered.open([0]).inputs
+    entrants, left_out = line_up(classifier, probe, methods=methods, layers=layers, **settings)
+    predicted = ordered.predicted(classifier, batch_size).argmax(1)
+    classes = audited_classes(ordered.labels, predicted, audited)
+    contest = Contest(
+        classifier,
+        ordered,
+        classes,
+        tuple(entrants),
+        names,
+        picked,
+        options or {},
+        seed,
+        batch_size,
+    )
+    parameters = _parameters(contest, audited, budget)
+    course = hold(contest, parameters, budget=limit, folder=folder, tell=tell, shown=shown)
+    lines = standings(entrants, names, course.values)
+    chosen = recommend(lines, course.values, picked)
+    used = _usage(contest, course, shown) if ordered.masked else None
+    facts = _facts(ordered, predicted, course, lines, chosen, used)
+    audit = Audit(
+        classifier,
+        ordered,
+        predicted,
+        classes.numpy(),
+        tuple(entrants),
+        names,
+        lines,
+        chosen,
+        judge(facts),
+        facts,
+        course,
+        parameters,
+        usage=used,
+        notices=tuple(left_out),
+    )
+    return with_gate(audit, required)
+
+
+def with_reasons(
+    audit: Audit, reasons: Reasons | None, confused: Sequence[ConfusedPair] = ()
+) -> Audit:
+    """The same audit with wrong reasons, which its verdict then rests on too."""
+    found = () if reasons is None else tuple(f"{group.words}." for group in reasons.found)
+    facts = replace(audit.facts, wrong_reasons=found)
+    return replace(
+        audit, reasons=reasons, confused=tuple(confused), facts=facts, verdict=judge(facts)
+    )
+
+
+def with_gate(audit: Audit, required: Sequence[Requirement]) -> Audit:
+    """The same audit, held against requirements."""
+    return replace(audit, gate=tuple(held(requirement, audit) for requirement in required))
+
+
+def default_pick(masked: bool) -> str:
+    """The metric that recommends: what masks tell, or else what orders maps most as masks do."""
+    return PICK_WITH_MASKS if masked else PICK
+
+
+def metric_names(
+    metrics: Sequence[str] | None, pick: str | None, *, masked: bool
+) -> tuple[str, ...]:
+    """The metrics that are measured, the one that recommends among them.
+
+    Raises:
+        UsageError: an unknown name, or a metric that needs masks where there are none.
+    """
+    named = [find_metric(name).name for name in metrics or DEFAULT_METRICS]
+    picked = find_metric(pick or default_pick(masked)).name
+    needing = [name for name in dict.fromkeys((*named, picked)) if METRICS[name].needs_masks]
+    blind = [name for name in needing if metrics is not None or name == picked]
+    if blind and not masked:
+        raise UsageError(
+            f"{', '.join(blind)} compares maps with masks, and no image has one: give masks, or "
+            "leave it out"
+        )
+    return tuple(n for n in dict.fromkeys((*named, picked)) if masked or n not in needing)
+
+
+def _usage(contest: Contest, course: Course, shown: bool) -> Usage:
+    return usage(
+        contest.classifier,
+        contest.subjects,
+        contest.classes,
+        range(course.values.images),
+        seed=contest.seed,
+        batch_size=contest.batch_size,
+        shown=shown,
+    )
+
+
+def _check(classifier: Classifier, subjects: Subjects) -> None:
+    if not len(subjects):
+        raise UsageError("there is no image to audit: give at least one")
+    if classifier.task == "regression":
+        raise UsageError(
+            "an audit follows the probability of a class, and this network gives values: see its "
+            "maps with `mitate explain`"
+        )
+
+
+def _parameters(contest: Contest, audited: str, budget: str | float | None) -> dict[str, Any]:
+    """All that the values depend on, as plain data."""
+    return {
+        "mitate": version("mitate"),
+        "torch": torch.__version__,
+        "weights_sha256": digest_of_network(contest.classifier.network),
+        "images_sha256": contest.subjects.digest,
+        "audited": audited,
+        "contenders": [
+            {"name": one.name, "options": dict(one.explainer.options)} for one in contest.contenders
+        ],
+        "metrics": list(contest.metrics),
+        "options": dict(contest.options),
+        "pick": contest.pick,
+        "budget": budget,
+        "seed": contest.seed,
+        "batch_size": contest.batch_size,
+    }
+
+
+def _facts(
+    subjects: Subjects,
+    predicted: np.ndarray,
+    course: Course,
+    lines: Sequence[Standing],
+    chosen: Recommendation | None,
+    used: Usage | None,
+) -> Facts:
+    known = [place for place, label in enumerate(subjects.labels) if label != UNKNOWN]
+    accuracy, over = None, None
+    if known:
+        labels = [subjects.labels[place] for place in known]
+        accuracy, over = over_guessing(labels, [int(predicted[place]) for place in known])
+    line = next((line for line in lines if chosen and line.name == chosen.name), None)
+    return Facts(
+        images=course.values.images,
+        accuracy=accuracy,
+        over_guessing=over,
+        recommendation=chosen,
+        energy=line.scores.get("energy") if line else None,
+        reliance=None if used is None else used.difference,
+        fall=None if used is None else used.fall,
+        ignores=line is not None and IGNORES in line.badges,
+    )

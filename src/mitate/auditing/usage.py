@@ -1,0 +1,72 @@
+"""Whether a classifier uses the true regions of an audit's images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from mitate.auditing.intervals import Interval, mean_interval, paired_interval
+from mitate.auditing.reliance import reliance
+from mitate.auditing.subjects import Subjects, in_batches
+from mitate.models.classifier import Classifier
+from mitate.progress import progress
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What hiding the true regions does to the class, over the images that have one.
+
+    Attributes:
+        fall: of the class's probability without the region.
+        elsewhere: without regions of its shape elsewhere.
+        difference: the first less the second, image by image.
+        flips: how often another class is decided without the region.
+        forwards: what it took.
+    """
+
+    fall: Interval
+    elsewhere: Interval
+    difference: Interval
+    flips: Interval
+    forwards: float
+
+
+def usage(
+    classifier: Classifier,
+    subjects: Subjects,
+    classes: Int[Tensor, " n"],
+    places: Sequence[int],
+    *,
+    seed: int,
+    batch_size: int,
+    shown: bool,
+) -> Usage:
+    """Hide the regions of the images at some places, a batch at a time."""
+    columns: list[Tensor] = []
+    forwards = 0.0
+    with progress("hiding the regions", len(places), shown=shown) as advance:
+        for part in in_batches(places, batch_size):
+            batch = subjects.open(part)
+            assert batch.masks is not None
+            found = reliance(
+                classifier,
+                batch.inputs,
+                classes[list(part)].to(batch.inputs.device),
+                batch.masks,
+                seed=seed,
+                batch_size=batch_size,
+            )
+            told = [found.fall, found.fall_outside, found.flipped]
+            columns.append(torch.stack(told).double().cpu())
+            forwards += found.forwards * len(part)
+            advance(len(part))
+    fall, elsewhere, flipped = torch.cat(columns, 1).numpy()
+    return Usage(
+        mean_interval(fall),
+        mean_interval(elsewhere),
+        paired_interval(fall, elsewhere),
+        mean_interval(flipped),
+        forwards,
+    )

@@ -1,0 +1,226 @@
+"""Is the map wrong, or the classifier? All words of the verdict are here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mitate.auditing.comparison import FEWEST
+from mitate.auditing.intervals import Interval, mean_interval
+from mitate.auditing.leaderboard import Recommendation, Score
+
+Grade = Literal["good", "open", "bad"]
+# Falls of the class's probability: what is smaller than the first does not matter, and where the
+# interval stays under the second the region does not decide.
+MATTERS, DECIDES = 0.05, 0.1
+
+HEADLINES: dict[str, tuple[Grade, str]] = {
+    "right": ("good", "The classifier uses the region, and the map shows it."),
+    "faithful": (
+        "good",
+        "The map tells where the classifier looks; whether that is the right place, masks would "
+        "tell.",
+    ),
+    "faithful, unlabelled": (
+        "open",
+        "The map tells where the classifier looks; whether the classifier is right, and by the "
+        "right place, labels and masks would tell.",
+    ),
+    "place only": (
+        "open",
+        "The map lies on the region; whether the classifier uses it was not measured.",
+    ),
+    "unclear": (
+        "open",
+        "These photos do not tell whether the classifier uses the region: audit more of them.",
+    ),
+    "few": ("open", f"Too few photos to judge: at least {FEWEST} are needed."),
+    "nothing": ("open", "No map has a value in the metric that picks, so nothing can be said."),
+    "map wrong": (
+        "bad",
+        "The classifier uses the region and the map does not show it: the map is wrong.",
+    ),
+    "classifier wrong": (
+        "bad",
+        "The classifier decides by something else than the region: no true map can lie on it.",
+    ),
+    "guessing": (
+        "bad",
+        "The classifier is not better than guessing: there is nothing right that a map could show.",
+    ),
+    "unfaithful": (
+        "bad",
+        "No map is better than one that was made without looking: rely on none of them here.",
+    ),
+    "ignores the network": (
+        "bad",
+        "The recommended map hardly changes when the network's weights are random: it shows the "
+        "photo and not the network.",
+    ),
+    "wrong reasons": (
+        "bad",
+        "Some photos are decided by what lies beside the object.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the verdict rests on; None is not known.
+
+    Attributes:
+        images: audited.
+        accuracy: share of right predictions, of those with a true class.
+        over_guessing: the recall averaged over classes, above that of guessing among them.
+        recommendation: the map.
+        energy: that map's share on the masks, beside the controls'.
+        reliance: how much more the class falls without the region than without one like it
+            elsewhere.
+        fall: how far the class falls without the region.
+        ignores: whether the map is known to ignore the network.
+        wrong_reasons: groups of photos that are decided by something beside, in words.
+    """
+
+    images: int
+    accuracy: Interval | None = None
+    over_guessing: Interval | None = None
+    recommendation: Recommendation | None = None
+    energy: Score | None = None
+    reliance: Interval | None = None
+    fall: Interval | None = None
+    ignores: bool = False
+    wrong_reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is to be said.
+
+    Attributes:
+        outcome: a key of ``HEADLINES``.
+        grade: ``good``, ``bad``, or ``open`` where the audit does not tell.
+        headline: one sentence.
+        sentences: what it rests on.
+    """
+
+    outcome: str
+    grade: Grade
+    headline: str
+    sentences: tuple[str, ...]
+
+
+def judge(facts: Facts) -> Verdict:
+    """Say what the facts bear, and no more."""
+    outcome = _outcome(facts)
+    grade, headline = HEADLINES[outcome]
+    said = [words for told in (_accuracy, _use, _place, _map) if (words := told(facts))]
+    return Verdict(outcome, grade, headline, (*said, *facts.wrong_reasons))
+
+
+def uses_region(reliance: Interval | None) -> bool | None:
+    """Whether the classifier uses the region; None where that is not told."""
+    if reliance is None or reliance.images < FEWEST:
+        return None
+    if reliance.low > 0 and reliance.mean >= MATTERS:
+        return True
+    return False if reliance.high < DECIDES else None
+
+
+def _outcome(facts: Facts) -> str:
+    if facts.images < FEWEST:
+        return "few"
+    if facts.over_guessing is not None and not facts.over_guessing.low > 0:
+        return "guessing"
+    if facts.recommendation is None:
+        return "nothing"
+    outcome = _of_place(facts) or _of_faith(facts)
+    if HEADLINES[outcome][0] == "bad":
+        return outcome
+    if facts.ignores:
+        return "ignores the network"
+    return "wrong reasons" if facts.wrong_reasons else outcome
+
+
+def _of_place(facts: Facts) -> str | None:
+    """What masks tell; None where there are none to tell it."""
+    if facts.energy is None or facts.energy.beaten is None:
+        return None
+    uses, shows = uses_region(facts.reliance), facts.energy.beaten
+    if uses is None:
+        told = facts.reliance is not None and facts.reliance.images >= FEWEST
+        return "unclear" if told or not shows else "place only"
+    if not uses:
+        return "classifier wrong"
+    return "right" if shows else "map wrong"
+
+
+def _of_faith(facts: Facts) -> str:
+    assert facts.recommendation is not None
+    if not facts.recommendation.trusted:
+        return "unfaithful"
+    return "faithful, unlabelled" if facts.over_guessing is None else "faithful"
+
+
+def _accuracy(facts: Facts) -> str:
+    if facts.accuracy is None:
+        return "No true classes are known, so nothing is said of whether the classifier is right."
+    right = (
+        f"Of {facts.accuracy.images} photos with a true class {_percent(facts.accuracy.mean)} are "
+        "predicted right"
+    )
+    if facts.over_guessing is None:
+        return f"{right}; they are of a single class."
+    over = facts.over_guessing
+    return (
+        f"{right}; the recall averaged over classes is {100 * over.mean:.1f} points above guessing "
+        f"({100 * over.low:.1f} to {100 * over.high:.1f})."
+    )
+
+
+def _use(facts: Facts) -> str:
+    if facts.reliance is None or not facts.reliance.images:
+        return ""
+    told = facts.reliance
+    fell = "" if facts.fall is None else f"the class falls by {facts.fall.mean:.3f}, "
+    return (
+        f"Without the region {fell}{told.mean:+.3f} beyond what hiding as much elsewhere does "
+        f"({told.low:+.3f} to {told.high:+.3f}, {told.images} photos)."
+    )
+
+
+def _place(facts: Facts) -> str:
+    if facts.energy is None or not facts.energy.value.images:
+        return ""
+    share = f"{_percent(facts.energy.value.mean)} of the map's energy lies on the region"
+    return f"{share}: {facts.energy.words}." if facts.energy.words else f"{share}."
+
+
+def _map(facts: Facts) -> str:
+    return f"{facts.recommendation.reason}." if facts.recommendation else ""
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def over_guessing(
+    labels: Sequence[int], predicted: Sequence[int]
+) -> tuple[Interval, Interval | None]:
+    """The accuracy; and the recall averaged over classes, above that of guessing among them.
+
+    Rare classes count like common ones, so that always naming the commonest is no better than
+    guessing. The second is None where the photos are of a single class.
+
+    Args:
+        labels: true classes, all known.
+        predicted: as many.
+    """
+    true, named = np.asarray(labels), np.asarray(predicted)
+    right = (true == named).astype(float)
+    counts = np.bincount(true)
+    present = int((counts > 0).sum())
+    if present < 2:
+        return mean_interval(right), None
+    recalls = right * len(true) / (present * counts[true])
+    return mean_interval(right), mean_interval(recalls - 1 / present)

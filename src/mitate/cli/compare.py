@@ -1,0 +1,139 @@
+"""mitate compare."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from mitate.cli.audit import (
+    MetricNames,
+    MetricOptions,
+    OutFolder,
+    Required,
+    code_of,
+    print_gate,
+)
+from mitate.cli.parsing import Json, options_of
+from mitate.cli.places import check_folder
+from mitate.cli.tables import print_json, print_table, tell
+
+if TYPE_CHECKING:
+    from mitate.auditing.intervals import Interval
+    from mitate.auditing.rivals import Rivals
+
+SHOWN = 8
+
+
+def compare(
+    first: str,
+    second: str,
+    data: Path,
+    /,
+    *,
+    masks: Path | None = None,
+    mask_value: int | None = None,
+    out: OutFolder = None,
+    method: str | None = None,
+    layer: str | None = None,
+    metric: MetricNames = (),
+    require: Required = (),
+    option: MetricOptions = (),
+    audited: Literal["label", "predicted"] = "label",
+    split: Literal["train", "valid", "test"] | None = None,
+    limit: int = 64,
+    batch_size: int = 16,
+    seed: int = 0,
+    json: Json = False,
+) -> int:
+    """Set two classifiers side by side: accuracy, every metric, and where their reasons moved.
+
+    Args:
+        first: the classifier that is there.
+        second: the classifier that is to take its place.
+        data: photos, a folder of them, or a data set; of one with splits the validation part.
+        masks: a folder or a CSV of masks of the right places.
+        mask_value: the value that marks the region in index masks.
+        out: a folder for compare.json and compare.csv.
+        method: of both; what each one's folder remembers (mitate audit --remember), or hirescam,
+            when not given.
+        layer: of both; what is remembered, or auto.
+        metric: a metric to measure; repeat it. The default ones when not given.
+        require: "accuracy not worse", "energy better", or "energy>=0.5" of the second; repeat it.
+            Exits with 4 where one is missed.
+        option: an option of the metrics, NAME=VALUE.
+        audited: audit the map of the true class where it is known, or of the predicted class.
+        split: another split of the data set.
+        limit: so many photos, evenly chosen.
+        batch_size: images in one forward.
+        seed: of all that is random.
+        json: print the comparison as JSON.
+    """
+    import mitate
+    from mitate.models.classifier import Classifier
+    from mitate.view.comparing import as_dict
+
+    if out is not None:
+        check_folder(out)
+    done = mitate.compare(
+        Classifier.load(first),
+        Classifier.load(second),
+        data,
+        masks=masks,
+        mask_value=mask_value,
+        split=split,
+        limit=limit,
+        method=method,
+        layer=layer,
+        metrics=metric or None,
+        audited=audited,
+        require=require,
+        options=options_of(option),
+        seed=seed,
+        batch_size=batch_size,
+        out=out,
+        tell=tell,
+        shown=True,
+    )
+    for line in done.notices:
+        tell(f"note: {line}")
+    for line in done.failures:
+        tell(f"skipped: {line}")
+    if json:
+        print_json(as_dict(done))
+    else:
+        _print_rivals(done)
+    return code_of(done.gate, bool(done.failures))
+
+
+def _print_rivals(done: "Rivals") -> None:
+    rows = [
+        [
+            one.metric,
+            _mean(one.first),
+            _mean(one.second),
+            _signed(one.difference),
+            one.words,
+        ]
+        for one in done.differences
+    ]
+    maps = [next(one.name for one in a.entrants if not one.is_control) for a in done.audits]
+    title = f"{len(done.moved)} images; first: {maps[0]}, second: {maps[1]}"
+    columns = ("metric", "first", "second", "difference, better above 0", "")
+    print_table(columns, rows, title=title)
+    moved = [
+        [one.image, one.true or "", one.first, one.second, f"{100 * one.moved:.0f} %"]
+        for one in done.moved[:SHOWN]
+        if one.moved == one.moved
+    ]
+    if moved:
+        heads = ("image", "true", "first says", "second says", "moved")
+        print_table(heads, moved, title="Where the map moved most: its energy that lies elsewhere")
+    print_gate(done.gate)
+
+
+def _mean(interval: "Interval") -> str:
+    return f"{interval.mean:.3f}" if interval.images else "–"
+
+
+def _signed(interval: "Interval") -> str:
+    if not interval.images:
+        return "–"
+    return f"{interval.mean:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"

@@ -1,0 +1,259 @@
+"""What the page says of an audit: the leaderboard, curves, and the images where it is worst."""
+
+from collections.abc import Iterator, Sequence
+from math import isfinite
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from mitate.auditing.audit import Audit
+from mitate.auditing.leaderboard import Score, Standing, control_in_words
+from mitate.auditing.table import METRICS
+from mitate.auditing.values import best_first, mean_of
+from mitate.drawing.colour import COLORMAP, OPACITY, heat
+from mitate.explain.explainer import Explainer
+from mitate.explain.explanation import Explanation
+from mitate.explain.targets import UNKNOWN
+from mitate.models.tasks import likelihood
+from mitate.tensors import relative_to_maximum, resize_maps
+from mitate.view.contents import (
+    AuditPart,
+    Case,
+    Cell,
+    GroupCard,
+    LeaderRow,
+    MetricHead,
+    Report,
+)
+from mitate.view.curve import Chart, step_chart
+from mitate.view.explaining import Style
+from mitate.view.gallery import HEAT_PIXELS, map_picture
+
+WORST, QUIET = 8, 6
+SHOWN_CURVES = {
+    "deletion": "The class while the most relevant pixels are taken away",
+    "insertion": "The class while the most relevant pixels are shown",
+}
+KINDS = {
+    "method": "",
+    "control": "control",
+    "other class": "control: its map for another class",
+    "shifted": "control: its map moved elsewhere",
+}
+
+
+def audit_report(audit: Audit, *, title: str = "", style: Style | None = None) -> Report:
+    """The page of an audit.
+
+    Args:
+        audit: what came of it.
+        title: of the page.
+        style: how maps are drawn.
+    """
+    style = (style or Style()).checked()
+    accuracy = audit.facts.accuracy
+    return Report(
+        title=title or f"Audit of {_network(audit)}",
+        subtitle=audit.verdict.headline,
+        facts=_facts(audit),
+        accuracy=None if accuracy is None else accuracy.mean,
+        class_names=audit.classifier.class_names,
+        cases=tuple(_worst(audit, style)),
+        notices=(*audit.notices, *audit.failures),
+        opacity=OPACITY if style.opacity is None else style.opacity,
+        audit=audit_part(audit, style),
+        gallery=_gallery_words(audit),
+    )
+
+
+def audit_part(audit: Audit, style: Style) -> AuditPart:
+    """All that the page says beside the pictures."""
+    pick = _pick(audit)
+    rows = tuple(_row(audit, line, pick) for line in audit.ranked())
+    return AuditPart(
+        grade=audit.verdict.grade,
+        sentences=audit.verdict.sentences,
+        gate=tuple((one.requirement, one.met, one.found) for one in audit.gate),
+        pick=_head(pick),
+        metrics=tuple(_head(metric) for metric in audit.metrics),
+        rows=rows,
+        curves=tuple(_charts(audit)),
+        groups=tuple(_groups(audit, style)),
+        confused=tuple(_confused(audit, style)),
+    )
+
+
+def _pick(audit: Audit) -> str:
+    return str(audit.parameters["pick"])
+
+
+def _network(audit: Audit) -> str:
+    recipe = audit.classifier.recipe or {}
+    return str(recipe.get("name") or type(audit.classifier.network).__name__)
+
+
+def _facts(audit: Audit) -> tuple[tuple[str, str], ...]:
+    course, height_width = audit.course, audit.classifier.preprocessing.size
+    methods = sum(not line.is_control for line in audit.standings)
+    return (
+        ("images", f"{course.values.images} of {len(audit.subjects)}, in random order"),
+        ("compared", f"{methods} maps, {len(audit.standings) - methods} controls"),
+        ("metrics", str(len(audit.metrics))),
+        ("input", f"{height_width[1]} x {height_width[0]} px"),
+        ("cost", f"{course.forwards:,.0f} forwards in {course.seconds / 60:.1f} min"),
+        ("seed", str(audit.parameters["seed"])),
+        ("weights", f"SHA-256 {audit.parameters['weights_sha256'][:12]}…"),
+        ("torch", torch.__version__),
+    )
+
+
+def _head(metric: str) -> MetricHead:
+    found = METRICS[metric]
+    return MetricHead(metric, metric.replace("_", " "), found.better, found.summary)
+
+
+def _row(audit: Audit, line: Standing, pick: str) -> LeaderRow:
+    chosen = audit.recommendation
+    empty = (f"{line.empty} empty maps",) if line.empty else ()
+    return LeaderRow(
+        method=line.method,
+        layer=line.layer,
+        kind=KINDS[line.kind],
+        control=line.is_control,
+        images=line.images,
+        cost=line.cost,
+        recommended=chosen is not None and chosen.name == line.name,
+        badges=(*line.badges, *empty),
+        picked=_cell(line.scores.get(pick)),
+        cells=tuple(_cell(line.scores.get(metric)) for metric in audit.metrics),
+    )
+
+
+def _cell(score: Score | None) -> Cell:
+    if score is None:
+        return Cell(float("nan"), float("nan"), float("nan"))
+    value = score.value
+    floor = f"best control: {control_in_words(score.control)} {score.floor:.3f}"
+    beside = floor if score.control and isfinite(score.floor) else ""
+    return Cell(value.mean, value.low, value.high, score.beaten, score.words, beside)
+
+
+def _charts(audit: Audit) -> Iterator[Chart]:
+    drawn = _drawn(audit)
+    for curve, title in SHOWN_CURVES.items():
+        lines = {line.title: audit.values.curve(line.name, curve).tolist() for line in drawn}
+        lines = {name: values for name, values in lines.items() if values}
+        if lines:
+            yield step_chart(title, audit.values.fractions[curve].tolist(), lines)
+
+
+def _drawn(audit: Audit) -> list[Standing]:
+    """The recommended map, the familiar one, and the control that comes nearest."""
+    pick = _pick(audit)
+    higher = METRICS[pick].better == "higher"
+    means = {
+        line.name: mean_of(audit.values.of(line.name, pick))
+        for line in audit.standings
+        if line.is_control
+    }
+    controls = best_first({n: mean for n, mean in means.items() if isfinite(mean)}, higher)
+    familiar = next((line.name for line in audit.standings if line.method == "gradcam"), None)
+    named = [audit.recommendation.name if audit.recommendation else None, familiar, *controls[:1]]
+    return [audit.standing(name) for name in dict.fromkeys(named) if name is not None]
+
+
+def _groups(audit: Audit, style: Style) -> Iterator[GroupCard]:
+    """All groups that were found, and the first of the quiet ones."""
+    if audit.reasons is None:
+        return
+    quiet = [group for group in audit.reasons.groups if group.suspicion == "quiet"]
+    for group in (*audit.reasons.found, *quiet[:QUIET]):
+        if group.picture is not None:
+            yield GroupCard(
+                words=group.words,
+                why=group.why,
+                found=group.suspicion == "found",
+                images=len(group.members),
+                name=Path(group.medoid_name).name,
+                picture=group.picture,
+                heat=_coloured(group.heat, group.picture, style),
+            )
+
+
+def _confused(audit: Audit, style: Style) -> Iterator[GroupCard]:
+    for pair in audit.confused:
+        if pair.picture is not None:
+            yield GroupCard(
+                words=pair.words,
+                why="",
+                found=False,
+                images=len(pair.members),
+                name=Path(pair.names[0]).name,
+                picture=pair.picture,
+                heat=_coloured(pair.heat, pair.picture, style),
+            )
+
+
+def _coloured(values: np.ndarray, picture: Image.Image, style: Style) -> Image.Image:
+    """A map in colours, of a picture's shape."""
+    shrink = HEAT_PIXELS / max(picture.size)
+    width, height = (max(1, round(side * shrink)) for side in picture.size)
+    maps = torch.from_numpy(np.nan_to_num(values)).float()[None, None]
+    resized = resize_maps(relative_to_maximum(maps), (height, width), style.resize)[0, 0]
+    return Image.fromarray(heat(resized.numpy(), style.colormap or COLORMAP))
+
+
+def _gallery_words(audit: Audit) -> tuple[str, str]:
+    pick = _pick(audit).replace("_", " ")
+    return (
+        "Where the map is worst",
+        f"The images on which the recommended map does worst in {pick}, beside the familiar one. "
+        "Choose a picture to enlarge it.",
+    )
+
+
+def _worst(audit: Audit, style: Style) -> Iterator[Case]:
+    """The images whose recommended map does worst in the metric that picks."""
+    chosen, explainer = audit.recommendation, audit.explainer
+    if chosen is None or explainer is None:
+        return
+    values = audit.values.of(chosen.name, _pick(audit))
+    known = np.flatnonzero(np.isfinite(values))
+    ascending = known[np.argsort(values[known], kind="stable")]
+    higher = METRICS[_pick(audit)].better == "higher"
+    places = [int(place) for place in (ascending if higher else ascending[::-1])[:WORST]]
+    if not places:
+        return
+    familiar = next((one for one in audit.entrants if one.method == "gradcam"), None)
+    beside = [familiar.explainer] if familiar and familiar.name != chosen.name else []
+    explanations = _explained(audit, [explainer, *beside], places)
+    for index, place in enumerate(places):
+        each = [explanation[index] for explanation in explanations]
+        yield _case(audit, place, each, style, float(values[place]))
+
+
+def _explained(
+    audit: Audit, explainers: Sequence[Explainer], places: Sequence[int]
+) -> list[Explanation]:
+    inputs = audit.subjects.open(places).inputs
+    classes = torch.from_numpy(audit.classes[list(places)])
+    return [explainer(inputs, targets=classes) for explainer in explainers]
+
+
+def _case(
+    audit: Audit, place: int, explanations: Sequence[Explanation], style: Style, value: float
+) -> Case:
+    names, label = audit.classifier.class_names, audit.subjects.labels[place]
+    likely = likelihood(audit.classifier.task, explanations[0].logits)[0]
+    picture = explanations[0].shown()[0]
+    pick = _pick(audit).replace("_", " ")
+    return Case(
+        name=f"{audit.subjects.names[place]} · {pick} {value:.3f}",
+        picture=picture,
+        true=None if label == UNKNOWN else names[label],
+        predicted=names[audit.predicted[place]],
+        probability=float(likely[audit.predicted[place]]),
+        maps=tuple(map_picture(one, 0, picture, style) for one in explanations),
+    )

@@ -1,0 +1,310 @@
+"""The audit of a classifier on photos: what `mitate audit` does, and `mitate.audit` in Python."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mitate.auditing.audit import Audit, audit_images, with_reasons
+from mitate.auditing.files import write_audit
+from mitate.auditing.reasons import confused_pairs, find_reasons
+from mitate.auditing.subjects import Batch, Subjects, subjects_of
+from mitate.data.masks import MaskIndex
+from mitate.data.records import Record
+from mitate.errors import ImageError, UsageError
+from mitate.explain.explainer import as_classifier
+from mitate.explain.inputs import Images, prepare
+from mitate.explain.targets import UNKNOWN, Labels, label_indices
+from mitate.models.classifier import Classifier
+from mitate.progress import progress
+from mitate.tensors import digest_of
+from mitate.view.audited import audit_report
+from mitate.view.photos import (
+    Shot,
+    evenly,
+    open_masks,
+    open_shot,
+    reported,
+    shown_names,
+    with_known_labels,
+)
+from mitate.view.report import write_report
+
+PARTS, PAGE = "parts", "report.html"
+LIMIT, REASONS = 64, 256
+
+
+def audit(
+    model: Any,
+    data: str | Path | Images,
+    *,
+    masks: str | Path | MaskIndex | Tensor | None = None,
+    mask_value: int | None = None,
+    labels: Labels | None = None,
+    split: str | None = None,
+    limit: int | None = LIMIT,
+    reasons: int | None = REASONS,
+    methods: Sequence[str] | None = None,
+    layers: Sequence[str] | None = None,
+    metrics: Sequence[str] | None = None,
+    audited: str = "label",
+    pick: str | None = None,
+    budget: str | float | None = None,
+    require: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    batch_size: int = 16,
+    out: str | Path | None = None,
+    title: str = "",
+    tell: Callable[[str], None] = lambda words: None,
+    shown: bool = False,
+) -> Audit:
+    """Audit a classifier: which map tells the truth about it, and does it look at the right place?
+
+    Every method at every layer is measured on the same images, beside controls that must not be as
+    good; one is recommended, and the verdict tells a wrong map from a wrong classifier.
+
+    Args:
+        model: a Classifier, a reference to one, a fastai Learner or a plain module.
+        data: a folder of photos or a data set, of which the validation part is taken where it has
+            splits; or photos, their paths, or one batch of preprocessed tensors (b, channels, H,
+            W).
+        masks: true regions: a folder or CSV of them for photos on disk; for tensors (b, H, W).
+            Without them there is no localisation and no reliance.
+        mask_value: the value of index masks that marks the region.
+        labels: true classes of images that are given, None where unknown; of a data set they are
+            known. The true class is audited where it is known, and otherwise the predicted one.
+        split: another split of the data set.
+        limit: only so many images, evenly chosen; None takes all.
+        reasons: in so many images wrong reasons are looked for, by the recommended map; None takes
+            all, 0 none.
+        methods: names; None takes six at the layer that ``auto`` takes, and two of them at earlier
+            ones.
+        layers: names, ``auto`` or ``earlier``: each method at each of them.
+        metrics: names; None takes ``DEFAULT_METRICS``.
+        audited: ``label``, or ``predicted`` to audit the predicted class throughout.
+        pick: the metric that recommends; None takes energy where there are masks, and otherwise
+            early deletion.
+        budget: at most so many forwards (50000, "200k") or so much time ("10min"), spent on the
+            better contenders by successive halving.
+        require: thresholds, such as ``energy>=0.5`` or ``deletion better than control``.
+        options: of the metrics.
+        seed: of all that is random.
+        batch_size: images, or altered images, in one forward.
+        out: a folder for report.html, audit.csv and audit.json. An audit that was interrupted goes
+            on from what lies there.
+        title: of the report.
+        tell: told the estimate before it starts.
+        shown: show progress.
+
+    Raises:
+        UsageError: anything that cannot be audited; DataError: data or masks that cannot be used;
+        ImageError: none of the photos can be read.
+    """
+    classifier = as_classifier(model)
+    folder = None if out is None else Path(out)
+    given = _given(classifier, data, masks, mask_value, labels, split, limit, shown)
+    done = audit_images(
+        classifier,
+        given.subjects,
+        methods=methods,
+        layers=layers,
+        metrics=metrics,
+        audited=audited,
+        pick=pick,
+        budget=budget,
+        require=require,
+        options=options,
+        seed=seed,
+        batch_size=batch_size,
+        folder=None if folder is None else folder / PARTS,
+        tell=tell,
+        shown=shown,
+    )
+    done = replace(done, failures=given.failures, notices=(*given.notices, *done.notices))
+    if reasons != 0:
+        done = _with_reasons(done, given, reasons, mask_value, shown)
+    if folder is not None:
+        write_report(audit_report(done, title=title), folder / PAGE)
+        write_audit(done, folder)
+    return done
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is audited, photos that cannot be read, and what the reader has to tell.
+
+    ``photos`` and ``masks`` are all that there is to look for wrong reasons in.
+    """
+
+    subjects: Subjects
+    photos: Sequence[Record] | Tensor
+    masks: MaskIndex | Tensor | None
+    labels: Labels | None = None
+    failures: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+
+
+def _with_reasons(
+    audit: Audit, given: Given, limit: int | None, mask_value: int | None, shown: bool
+) -> Audit:
+    """The audit with the groups that are decided alike, and the pairs that are confused."""
+    if audit.explainer is None:
+        return audit
+    photos, labels, masks = given.photos, given.labels, given.masks
+    places = evenly(range(len(photos)), limit)
+    if isinstance(photos, Tensor):
+        photos = photos[places]
+        labels = None if labels is None else [labels[place] for place in places]
+        masks = masks[places] if isinstance(masks, Tensor) else None
+    else:
+        photos = [photos[place] for place in places]
+    settings = {
+        "labels": labels,
+        "masks": masks if audit.subjects.masked else None,
+        "mask_value": mask_value,
+        "batch_size": audit.parameters["batch_size"],
+        "shown": shown,
+    }
+    seed = audit.parameters["seed"]
+    found = find_reasons(audit.classifier, photos, audit.explainer, seed=seed, **settings)
+    pairs = (
+        confused_pairs(audit.classifier, photos, audit.explainer, **settings)
+        if audit.subjects.labelled
+        else ()
+    )
+    told = with_reasons(audit, found, pairs)
+    return replace(told, failures=tuple(dict.fromkeys((*told.failures, *found.failures))))
+
+
+def _given(
+    classifier: Classifier,
+    data: str | Path | Images,
+    masks: str | Path | MaskIndex | Tensor | None,
+    mask_value: int | None,
+    labels: Labels | None,
+    split: str | None,
+    limit: int | None,
+    shown: bool,
+) -> Given:
+    if not isinstance(data, str | Path):
+        if split is not None or not (masks is None or isinstance(masks, Tensor)):
+            raise UsageError(
+                "images that are given have no split, and their masks are a tensor (b, H, W): for "
+                "masks on disk give the folder of the photos"
+            )
+        return _of_images(classifier, data, masks, labels, limit)
+    if isinstance(masks, Tensor) or labels is not None:
+        raise UsageError(
+            "the masks and labels of photos on disk are on disk: give a folder or CSV of masks, "
+            "and labels as folders or in the CSV of the data set"
+        )
+    records, notices = reported(Path(data), classifier, split)
+    index = masks if isinstance(masks, MaskIndex) else open_masks(masks)
+    records = with_known_labels(records, classifier.class_names)
+    known = evenly(records, limit)
+    subjects, failures = photo_subjects(classifier, known, index, mask_value, shown=shown)
+    if not len(subjects):
+        raise ImageError(f"none of the {len(known)} photos can be read: {failures[0]}")
+    if index is not None and not subjects.masked:
+        notices = (*notices, "no photo has a mask with anything in it where the network looks")
+    return Given(subjects, records, index, None, tuple(failures), tuple(notices))
+
+
+def _of_images(
+    classifier: Classifier,
+    images: Images,
+    masks: Tensor | None,
+    labels: Labels | None,
+    limit: int | None,
+) -> Given:
+    batch = prepare(classifier, images)
+    if batch.inputs.ndim != 4:
+        raise UsageError("an audit is of images, not of volumes: give (b, channels, H, W)")
+    known = label_indices(labels, len(batch.inputs), classifier.class_names)
+    every = subjects_of(batch.inputs, names=batch.names, labels=known, masks=masks)
+    chosen = every.at(evenly(range(len(every)), limit))
+    return Given(chosen, batch.inputs, masks, labels)
+
+
+def photo_subjects(
+    classifier: Classifier,
+    records: Sequence[Record],
+    masks: MaskIndex | None,
+    mask_value: int | None,
+    *,
+    shown: bool = False,
+) -> tuple[Subjects, list[str]]:
+    """Photos on disk that can be read, opened once to see whether; and why others cannot."""
+    names = shown_names([record.path for record in records])
+    kept, failures = list[Opened](), list[str]()
+    with progress("reading photos", len(records), shown=shown) as advance:
+        for record, name in zip(records, names, strict=True):
+            try:
+                shot = open_shot(
+                    record,
+                    name,
+                    masks,
+                    mask_value=mask_value,
+                    preprocessing=classifier.preprocessing,
+                )
+                kept.append(_seen(classifier, shot))
+            except ImageError as exc:
+                failures.append(str(exc))
+            advance(1)
+
+    def opened(places: Sequence[int]) -> Batch:
+        shots = [
+            open_shot(
+                kept[place].record,
+                kept[place].name,
+                masks,
+                mask_value=mask_value,
+                preprocessing=classifier.preprocessing,
+            )
+            for place in places
+        ]
+        inputs = classifier.inputs([shot.photo for shot in shots])
+        return Batch(inputs, None if masks is None else _regions(shots, inputs))
+
+    found = classifier.class_names
+    subjects = Subjects(
+        names=tuple(one.name for one in kept),
+        labels=tuple(
+            UNKNOWN if one.record.label is None else found.index(one.record.label) for one in kept
+        ),
+        digests=tuple(one.digest for one in kept),
+        open=opened,
+        masked=any(one.masked for one in kept),
+    )
+    return subjects, failures
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A photo that can be read."""
+
+    record: Record
+    name: str
+    digest: str
+    masked: bool
+
+
+def _seen(classifier: Classifier, shot: Shot) -> Opened:
+    inputs = classifier.inputs([shot.photo])
+    if not bool(inputs.isfinite().all()):
+        raise ImageError(f"{shot.name}: after preprocessing it holds values that are not finite")
+    region = () if shot.mask is None else (torch.tensor(shot.mask),)
+    masked = shot.mask is not None and bool(shot.mask.any())
+    return Opened(shot.record, shot.name, digest_of(inputs, *region), masked)
+
+
+def _regions(shots: Sequence[Shot], inputs: Tensor) -> Tensor:
+    """Masks of all photos; a photo without one has an empty one."""
+    size = tuple(inputs.shape[2:])
+    return torch.stack(
+        [torch.zeros(size) if s.mask is None else torch.tensor(s.mask) for s in shots]
+    )

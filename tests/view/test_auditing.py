@@ -1,0 +1,243 @@
+"""mitate.audit on photos on disk: what is read, what is written, and what the page says."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import mitate
+import seeing
+import tiny
+from mitate.data.paddy import CLASSES, write_paddy
+from mitate.errors import DataError, ImageError, UsageError
+from mitate.view.audited import audit_report
+from mitate.view.report import render_report
+
+SETTINGS = {"methods": ("gradcam",), "layers": ("colours",)}
+FEW = {**SETTINGS, "metrics": ("early_deletion", "energy")}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    return seeing.photos(tmp_path_factory.mktemp("squares"), 12, tinted=False)
+
+
+@pytest.fixture(scope="module")
+def audited(folders, tmp_path_factory):
+    photos, masks = folders
+    out = tmp_path_factory.mktemp("out")
+    done = mitate.audit(
+        seeing.honest(),
+        photos,
+        masks=masks,
+        out=out,
+        require=("energy>=0.5", "energy>=0.99"),
+        **SETTINGS,
+    )
+    return done, out
+
+
+def test_all_that_is_written(audited):
+    _, out = audited
+    assert sorted(path.name for path in out.iterdir()) == [
+        "audit.csv",
+        "audit.json",
+        "groups.csv",
+        "parts",
+        "report.html",
+    ]
+
+
+def test_photos_are_found_with_labels_and_masks(audited):
+    done, _ = audited
+    assert sorted(done.subjects.names) == sorted(f"{n:03}.png" for n in range(12))
+    assert set(done.subjects.labels) == {0, 1}
+    assert done.subjects.masked
+    assert done.value("energy") > 0.8
+
+
+def test_files_and_tensors_are_audited_alike(audited, folders):
+    done, _ = audited
+    inputs, masks, labels = seeing.tensors(12)
+    order = [int(name[:3]) for name in sorted(done.subjects.names)]
+    same = mitate.audit(
+        seeing.honest(),
+        inputs[order],
+        masks=masks[order],
+        labels=[labels[i] for i in order],
+        **FEW,
+    )
+    for line in same.standings:
+        for metric, score in line.scores.items():
+            expected = done.standing(line.name).scores[metric].value.mean
+            assert score.value.mean == pytest.approx(expected, abs=0.05)
+
+
+def test_the_page(audited):
+    done, out = audited
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert done.verdict.headline in page
+    assert "★ recommended" in page
+    assert page.count('<tr class="control') == 2 * 5
+    assert "a blob in the centre" in page
+    assert "✗ missed" in page
+    assert "✓ met" in page
+    assert len(re.findall(r"<polyline", page)) >= 4
+    assert "http" not in re.sub(r"data:[^\"]+", "", page.replace("http-equiv", ""))
+
+
+def test_the_worst_images_are_shown_worst_first(audited):
+    done, _ = audited
+    report = audit_report(done)
+    assert len(report.cases) == 8
+    shown = [float(case.name.rsplit(" ", 1)[1]) for case in report.cases]
+    values = done.values.of(done.recommendation.name, "energy")
+    assert shown == pytest.approx(sorted(values)[:8], abs=1e-3)
+
+
+def test_a_page_without_masks_labels_or_recommendation():
+    inputs, _, _ = seeing.tensors(6)
+    done = mitate.audit(seeing.honest(), inputs, methods=("gradcam",), metrics=("sparseness",))
+    page = render_report(audit_report(done, title="Six squares"))
+    assert "Six squares" in page
+    assert "No true classes are known" in page
+
+
+def test_a_bad_photo_is_told_and_left_out(tmp_path):
+    photos, masks = seeing.photos(tmp_path, 8)
+    (photos / "red" / "broken.png").write_bytes(b"no picture")
+    Image.new("L", (3, 3), 255).save(masks / "red" / "000.png")
+    done = mitate.audit(seeing.honest(), photos, masks=masks, **FEW)
+    assert len(done.subjects) == 7
+    assert len(done.failures) == 2
+    assert any("broken.png" in line for line in done.failures)
+    assert any("a mask has the size of its photo" in line for line in done.failures)
+
+
+def test_no_photo_that_can_be_read(tmp_path):
+    (tmp_path / "red").mkdir()
+    (tmp_path / "red" / "a.png").write_bytes(b"no picture")
+    with pytest.raises(ImageError, match="none of the 1 photos"):
+        mitate.audit(seeing.honest(), tmp_path, **SETTINGS)
+
+
+def test_masks_without_anything_in_them(tmp_path):
+    photos, masks = seeing.photos(tmp_path, 6)
+    for path in masks.rglob("*.png"):
+        Image.new("L", (32, 32)).save(path)
+    done = mitate.audit(seeing.honest(), photos, masks=masks, metrics=None, **SETTINGS)
+    assert "energy" not in done.metrics
+    assert any("no photo has a mask" in line for line in done.notices)
+
+
+def test_a_photo_without_a_mask_counts_for_everything_else(tmp_path):
+    photos, masks = seeing.photos(tmp_path, 8)
+    (masks / "red" / "000.png").unlink()
+    done = mitate.audit(seeing.honest(), photos, masks=masks, **FEW)
+    scores = done.standing("gradcam colours").scores
+    assert (scores["energy"].value.images, scores["energy"].value.missing) == (7, 1)
+    assert scores["early_deletion"].value.images == 8
+
+
+def test_simulated_paddy_from_end_to_end(tmp_path):
+    index = write_paddy(tmp_path / "paddy", train_per_class=1, valid_per_class=1, size=64)
+    done = mitate.audit(
+        tiny.classifier(names=CLASSES),
+        index.parent,
+        masks=index,
+        mask_value=2,
+        methods=("gradcam", "hirescam"),
+        layers=("auto", "stages.1"),
+        out=tmp_path / "out",
+    )
+    assert len(done.subjects) == 10  # the validation part
+    assert set(done.subjects.labels) == set(range(10))
+    energy = done.standing("gradcam stages.3").scores["energy"].value
+    assert energy.images + energy.missing == 10
+    assert energy.missing >= 1  # a normal leaf has no symptom
+    assert done.usage is not None
+    assert done.usage.fall.images == energy.images
+    assert done.reasons is not None
+    assert done.verdict.outcome == "guessing"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "audit.csv",
+        "audit.json",
+        "groups.csv",
+        "parts",
+        "report.html",
+    ]
+
+
+def test_a_limit_takes_some_evenly(folders):
+    done = mitate.audit(seeing.honest(), folders[0], limit=6, metrics=("sparseness",), **SETTINGS)
+    assert len(done.subjects) == 6
+    assert set(done.subjects.labels) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"labels": [0, 1]},
+        {"masks": torch.zeros(2, 32, 32)},
+    ],
+)
+def test_what_photos_on_disk_have_on_disk(folders, given):
+    with pytest.raises(UsageError, match="on disk"):
+        mitate.audit(seeing.honest(), folders[0], **given)
+
+
+@pytest.mark.parametrize("given", [{"split": "valid"}, {"masks": "masks"}])
+def test_what_given_images_do_not_have(given):
+    inputs, _, _ = seeing.tensors(2)
+    with pytest.raises(UsageError, match="images that are given"):
+        mitate.audit(seeing.honest(), inputs, **given)
+
+
+def test_masks_that_are_not_there(folders):
+    with pytest.raises(DataError, match="no masks at"):
+        mitate.audit(seeing.honest(), folders[0], masks="nowhere")
+
+
+def test_volumes_are_refused(unchecked):
+    with pytest.raises(UsageError, match="volumes"):
+        mitate.audit(seeing.honest(), torch.zeros(2, 3, 4, 8, 8))
+
+
+def test_the_global_state_of_random_numbers_is_left(folders):
+    made = seeing.honest()
+    torch.manual_seed(3)
+    before, numbers = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    mitate.audit(made, folders[0], limit=6, **SETTINGS)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.random.get_state()[1].tolist() == numbers  # noqa: NPY002
+
+
+def test_the_network_is_left_as_it_was(folders):
+    made = seeing.honest()
+    made.network.train()
+    before = {name: value.clone() for name, value in made.network.state_dict().items()}
+    mitate.audit(made, folders[0], limit=6, **SETTINGS)
+    assert made.network.training
+    for name, value in made.network.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert all(weights.grad is None for weights in made.network.parameters())
+
+
+def test_the_manifest_comes_last(folders, tmp_path, monkeypatch):
+    from mitate.view import auditing
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", "report.html")
+
+    monkeypatch.setattr(auditing, "write_report", full)
+    with pytest.raises(OSError, match="No space"):
+        mitate.audit(seeing.honest(), folders[0], limit=6, out=tmp_path, **SETTINGS)
+    assert [path.name for path in tmp_path.iterdir()] == ["parts"]
+    monkeypatch.undo()
+    told = []
+    mitate.audit(seeing.honest(), folders[0], limit=6, out=tmp_path, tell=told.append, **SETTINGS)
+    assert "earlier run" in told[0]
+    assert json.loads((tmp_path / "audit.json").read_text(encoding="utf-8"))["format"]
