@@ -9,8 +9,9 @@ from mitate import imports
 from mitate.errors import ClassifierError, MitateWarning, WeightsError
 from mitate.models.classifier import Classifier
 from mitate.models.preprocessing import Preprocessing
-from mitate.models.saved import DESCRIPTION, UPCOMING, WEIGHTS
+from mitate.models.saved import DESCRIPTION, NEXT, WEIGHTS
 
+UPCOMING = f"weights{NEXT}"
 NAMES = ("いもち病", "良", "c d")
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
