@@ -411,6 +411,7 @@ class TestTrain:
             (["--seed", "-1"], 2, "from 0 up"),
             (["--masks", "no-masks"], 1, "no-masks does not exist"),
             (["--segmentation-weight", "-1"], 2, "positive"),
+            (["--guide", "masks"], 2, "name them with --masks"),
         ],
     )
     def test_wrong_words(self, mitate, data, tmp_path, words, code, said):

@@ -234,3 +234,37 @@ def test_no_masks(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("path,label\na.png,\n")
     with pytest.raises(DataError, match="no column mask"):
         MaskIndex.open(tmp_path / "x.csv")
+
+
+def test_reading_by_the_picture(tmp_path: Path) -> None:
+    (picture,) = files(tmp_path / "images", "1.jpg")
+    (tmp_path / "masks").mkdir()
+    save(tmp_path / "masks" / "1.png", [0, 1, 2])
+    index = MaskIndex.open(tmp_path / "masks")
+    mask = index.read(picture, (3, 1), value=2)
+    assert mask is not None
+    assert mask.dtype == np.float32
+    assert mask.tolist() == [[0, 0, 1]]
+    assert index.read(tmp_path / "images" / "2.jpg", (3, 1)) is None
+    with pytest.raises(ImageError, match="is 3x1 px and its photo 1x3"):
+        index.read(picture, (1, 3))
+
+
+def test_a_mask_that_cannot_be_chosen_is_one_picture_s_fault(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    for name in "ab":
+        save(tmp_path / name / "1.png", [0, 1])
+    with pytest.raises(ImageError, match="put the masks into"):
+        MaskIndex.open(tmp_path).read("1.jpg", (2, 1))
+
+
+def test_masks_of_no_picture(tmp_path: Path) -> None:
+    files(tmp_path / "masks", "rust/1.png", "rust/2.png", "other.png")
+    pictures = files(tmp_path / "images", "rust/1.jpg", "rust/3.jpg")
+    index = MaskIndex.open(tmp_path / "masks")
+    assert index.strange(pictures) == ["other.png", "rust/2.png"]
+    (tmp_path / "x.csv").write_text("path,mask\nimages/rust/1.jpg,masks/rust/2.png\n")
+    listed = MaskIndex.open(tmp_path / "x.csv")
+    assert listed.strange(pictures) == []
+    assert listed.strange(pictures[1:]) == ["masks/rust/2.png"]

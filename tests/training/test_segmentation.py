@@ -19,7 +19,7 @@ from mitate.training.masks import true_masks
 from mitate.training.photos import Photos
 from mitate.training.preparing import prepared
 from mitate.training.scores import Scores
-from mitate.training.segmentation import Objective, Supervision, region_truth
+from mitate.training.segmentation import Objective, Outputs, Supervision, region_truth
 
 QUICK = {
     "model": tiny.MODEL,
@@ -166,7 +166,7 @@ class TestObjective:
 
     def test_is_the_sum_of_its_parts(self):
         loss = Objective(Supervision(losses=("bce",), weight=0.5))
-        found = loss((self.LOGITS, self.DRAWN), self.LEVELS, self.LABELS)
+        found = loss(Outputs(self.LOGITS, self.DRAWN), self.LEVELS, self.LABELS)
         of_mask = F.binary_cross_entropy_with_logits(self.DRAWN[0], torch.tensor([[[1.0, 0.0]]]))
         expected = F.cross_entropy(self.LOGITS, self.LABELS) + 0.5 * of_mask
         assert torch.isclose(found, expected)
@@ -174,7 +174,7 @@ class TestObjective:
     def test_images_without_a_mask_teach_the_classification_alone(self):
         drawn = self.DRAWN.clone().requires_grad_()
         logits = self.LOGITS.clone().requires_grad_()
-        Objective(Supervision())((logits, drawn), self.LEVELS, self.LABELS).backward()
+        Objective(Supervision())(Outputs(logits, drawn), self.LEVELS, self.LABELS).backward()
         assert (drawn.grad[0] != 0).all()
         assert (drawn.grad[1] == 0).all()
         assert (logits.grad != 0).all()
@@ -182,7 +182,7 @@ class TestObjective:
     def test_an_empty_mask_is_a_truth(self):
         drawn = self.DRAWN.clone().requires_grad_()
         levels = torch.zeros_like(self.LEVELS)
-        Objective(Supervision())((self.LOGITS, drawn), levels, self.LABELS).backward()
+        Objective(Supervision())(Outputs(self.LOGITS, drawn), levels, self.LABELS).backward()
         assert (drawn.grad > 0).all()  # a step against it draws less
 
     def test_uncertainty_by_hand(self):
@@ -192,13 +192,13 @@ class TestObjective:
         truth, known = region_truth(self.LEVELS, self.LABELS, 1)
         parts = F.cross_entropy(self.LOGITS, self.LABELS), bce(self.DRAWN, truth, known)
         expected = math.exp(-0.2) * parts[0] + 0.1 + math.exp(0.4) * parts[1] - 0.2
-        found = loss((self.LOGITS, self.DRAWN), self.LEVELS, self.LABELS)
+        found = loss(Outputs(self.LOGITS, self.DRAWN), self.LEVELS, self.LABELS)
         assert torch.isclose(found, expected)
 
     def test_a_batch_without_masks_leaves_the_variance_of_the_segmentation(self):
         loss = Objective(Supervision(uncertainty=True))
         levels = torch.full_like(self.LEVELS, -1)
-        loss((self.LOGITS, self.DRAWN), levels, self.LABELS).backward()
+        loss(Outputs(self.LOGITS, self.DRAWN), levels, self.LABELS).backward()
         assert loss.log_variances.grad[0] != 0
         assert loss.log_variances.grad[1] == 0
 
@@ -237,6 +237,8 @@ def test_a_region_a_class_is_true_of_the_image_s_class_only():
         ({"losses": ("dise",)}, "dise"),
         ({"losses": ()}, "none"),
         ({"weight": -1.0}, "positive"),
+        ({"weight": 0.0}, "0 with guided maps"),
+        ({"guide": True, "guide_weight": 0.0}, "guide weight"),
         ({"weight": float("nan")}, "positive"),
         ({"regions": "each"}, "one, or class"),
     ],

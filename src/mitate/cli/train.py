@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from mitate.cli.parsing import Flag, Json, Out, size_of
 from mitate.cli.places import check_folder
 from mitate.cli.tables import number, print_json, print_table, tell
+from mitate.errors import UsageError
 
 
 def train(
@@ -38,6 +39,8 @@ def train(
     ] = ("dice", "bce"),
     segmentation_weight: float = 1.0,
     uncertainty: Flag = False,
+    guide: Literal["masks"] | None = None,
+    guide_weight: float = 1.0,
     json: Json = False,
 ) -> int:
     """Train a classifier on photos sorted by class, or several and compare them.
@@ -65,6 +68,9 @@ def train(
         segmentation_loss: of the segmentation; repeat it for the sum of several.
         segmentation_weight: of the segmentation beside the classification.
         uncertainty: let training find the weights of classification and segmentation.
+        guide: teach the map of the true class (Grad-CAM at the last layer) to lie in the masks;
+            with --segmentation-weight 0 that alone.
+        guide_weight: of that beside the classification.
         json: print the scores as JSON.
     """
     from mitate.training.fit import check_settings, fit
@@ -74,8 +80,15 @@ def train(
 
     models, pixels = tuple(dict.fromkeys(model)), size_of(size)
     check_settings(models, weights, epochs, batch_size, lr, augment, patience)
+    if masks is None and guide is not None:
+        raise UsageError("--guide masks needs masks: name them with --masks")
     supervision = Supervision(
-        regions, segmentation_loss, segmentation_weight, uncertainty
+        regions,
+        segmentation_loss,
+        segmentation_weight,
+        uncertainty,
+        guide is not None,
+        guide_weight,
     ).checked()
     folders = {name: out if len(models) == 1 else out / name.replace("/", "_") for name in models}
     for folder in folders.values():

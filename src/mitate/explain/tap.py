@@ -2,7 +2,8 @@
 
 The network is left as it was: training mode, ``requires_grad``, ``.grad``, hooks and buffers, after
 success and after any exception. The forward up to the first tapped layer records nothing: the
-tapped output becomes the leaf, and autograd begins there.
+tapped output becomes the leaf, and autograd begins there. Only where maps are to teach the network
+(``differentiable``, ``watching``) is all of it recorded.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -53,12 +54,14 @@ class TappedForward:
         probabilities: attention probabilities of every block, (b, heads, queries, keys), where they
             were asked for.
         calls: which of its module's calls each place is, counted from 0.
+        recorded: whether gradients are recorded too, so that they can be differentiated.
     """
 
     logits: Tensor
     activations: tuple[Tensor, ...]
     probabilities: tuple[Tensor, ...] = ()
     calls: tuple[int, ...] = ()
+    recorded: bool = False
 
     def gradients(self, scores: Tensor) -> tuple[Tensor, ...]:
         """Gradients of ``scores`` (b, k) at every tapped layer, each (b, k, ...) in its layout.
@@ -93,7 +96,7 @@ class TappedForward:
             score,
             tensors,
             retain_graph=True,
-            create_graph=again,
+            create_graph=again or self.recorded,
             allow_unused=True,
             materialize_grads=True,
         )
@@ -109,6 +112,7 @@ def tapped_forward(
     attention: bool = False,
     pixels: bool = False,
     curvature: bool = False,
+    differentiable: bool = False,
 ) -> TappedForward:
     """Run one forward and keep what the places gave.
 
@@ -121,37 +125,75 @@ def tapped_forward(
         attention: keep every block's attention probabilities too.
         pixels: tap the input as well, before the places.
         curvature: make it differentiable twice, which fused attention is not.
+        differentiable: record the whole forward, from the weights on, and the gradients.
 
     Raises:
         LayerError: a place was not reached, or gave no tensor.
     """
-    outputs: dict[int, list[Tensor]] = {id(place.module): [] for place in places}
+    keeper = _Keeper(places, gradients=gradients)
+    own = _own(inputs)
+    watch = AttentionTap(gradients=gradients) if attention else None
+    twice = curvature or differentiable
+    kernel = sdpa_kernel(SDPBackend.MATH) if twice else nullcontext()
+    with _undisturbed(network), _hooked(keeper.modules, keeper), watch or nullcontext(), kernel:
+        if pixels or differentiable:
+            torch.set_grad_enabled(gradients)
+        if pixels:
+            own = own.requires_grad_(gradients)
+        logits = read(network(own.clone() if pixels else own))
+    kept, calls = keeper.found()
+    probabilities = tuple(watch.kept) if watch else ()
+    activations = (own, *kept) if pixels else kept
+    return TappedForward(logits, activations, probabilities, calls, differentiable)
 
-    def keep(module: nn.Module, _args: Any, output: Any) -> Any:
+
+@contextmanager
+def watching(places: Sequence[Place]) -> Iterator[Callable[[Tensor], TappedForward]]:
+    """Keep what the places give in a forward of the caller's own, as while training.
+
+    Gives a function from that forward's logits to what was tapped; it raises LayerError where a
+    place was not reached. Mode and recording are the caller's, but that from the first place on it
+    is always recorded, so that there are gradients in validation too.
+    """
+    keeper = _Keeper(places, gradients=True)
+    before = torch.is_grad_enabled()
+
+    def tapped(logits: Tensor) -> TappedForward:
+        kept, calls = keeper.found()
+        return TappedForward(logits, kept, (), calls, recorded=before)
+
+    with _hooked(keeper.modules, keeper), sdpa_kernel(SDPBackend.MATH):
+        try:
+            yield tapped
+        finally:
+            torch.set_grad_enabled(before)
+
+
+class _Keeper:
+    """A hook that keeps what the modules of some places give, and makes it differentiable."""
+
+    def __init__(self, places: Sequence[Place], *, gradients: bool) -> None:
+        self.places, self.gradients = places, gradients
+        self.modules = {id(place.module): place.module for place in places}.values()
+        self.outputs: dict[int, list[Tensor]] = {id(place.module): [] for place in places}
+
+    def __call__(self, module: nn.Module, _args: Any, output: Any) -> Any:
         tensor = _first_tensor(output)
         if tensor is None or not tensor.is_floating_point():
             return output
-        if not gradients:
-            outputs[id(module)].append(tensor.detach().clone())
+        if not self.gradients:
+            self.outputs[id(module)].append(tensor.detach().clone())
             return output
         torch.set_grad_enabled(True)
         kept = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
-        outputs[id(module)].append(kept)
+        self.outputs[id(module)].append(kept)
         return _with_first_tensor(output, kept.clone())
 
-    own = _own(inputs)
-    modules = {id(place.module): place.module for place in places}.values()
-    watch = AttentionTap(gradients=gradients) if attention else None
-    kernel = sdpa_kernel(SDPBackend.MATH) if curvature else nullcontext()
-    with _undisturbed(network), _hooked(modules, keep), watch or nullcontext(), kernel:
-        if pixels:
-            torch.set_grad_enabled(gradients)
-            own = own.requires_grad_(gradients)
-        logits = read(network(own.clone() if pixels else own))
-    kept = tuple(_kept(place, outputs) for place in places)
-    calls = tuple(place.call % len(outputs[id(place.module)]) for place in places)
-    probabilities = tuple(watch.kept) if watch else ()
-    return TappedForward(logits, (own, *kept) if pixels else kept, probabilities, calls)
+    def found(self) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        """What each place gave, and in which of its module's calls."""
+        kept = tuple(_kept(place, self.outputs) for place in self.places)
+        calls = tuple(place.call % len(self.outputs[id(place.module)]) for place in self.places)
+        return kept, calls
 
 
 def replaced_forward(

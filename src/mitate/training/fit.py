@@ -23,7 +23,7 @@ from mitate.training.masks import TrueMasks, true_masks
 from mitate.training.photos import Photos
 from mitate.training.preparing import prepared
 from mitate.training.scores import Scores
-from mitate.training.segmentation import Supervision, with_decoder
+from mitate.training.segmentation import Supervision, with_masks
 from mitate.training.start import HUB, SCRATCH, start
 from mitate.training.task import Task, classification
 
@@ -138,7 +138,7 @@ def fit(
     )
     task = classification(first.network)
     if marked is not None:
-        first, task = with_decoder(first, supervision, seed)
+        first, task = with_masks(first, supervision, seed)
     steps = min(batch_size, len(train))
     schedule = Schedule(epochs, steps, lr, patience, pretrained, augment, seed)
     begun = time.perf_counter()

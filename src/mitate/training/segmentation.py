@@ -1,8 +1,8 @@
-"""Teaching a classifier and its segmentation together; not every image needs a mask."""
+"""Teaching a classifier, its segmentation and its maps; not every image needs a mask."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from mitate import imports
 from mitate.errors import UsageError
+from mitate.explain.tap import TappedForward, watching
 from mitate.models.classifier import Classifier
 from mitate.models.decoder import Decoder, MultiTask, decoder_for
+from mitate.training.guidance import Guide
 from mitate.training.losses import summed
 from mitate.training.masks import LEVELS
 from mitate.training.overlaps import Overlaps
@@ -31,12 +33,17 @@ class Supervision:
         losses: of the segmentation, summed: ``dice``, ``jaccard``, ``tversky``, ``bce``, ``focal``.
         weight: of these beside the cross-entropy.
         uncertainty: let training find the weights of the two (Kendall et al. 2018).
+        guide: teach where the map of the true class lies, too; with a ``weight`` of 0, that alone,
+            and the classifier gets no decoder.
+        guide_weight: of that, beside the cross-entropy.
     """
 
     regions: Regions = "one"
     losses: tuple[str, ...] = ("dice", "bce")
     weight: float = 1.0
     uncertainty: bool = False
+    guide: bool = False
+    guide_weight: float = 1.0
 
     def checked(self) -> "Supervision":
         """This supervision, if it can be used.
@@ -47,8 +54,13 @@ class Supervision:
         summed(self.losses)
         if self.regions not in ("one", "class"):
             raise UsageError(f"regions {self.regions!r}: use one, or class")
-        if not 0 < self.weight < float("inf"):
-            raise UsageError(f"a segmentation weight of {self.weight}: use a positive number")
+        if not 0 <= self.weight < float("inf") or (self.weight == 0 and not self.guide):
+            raise UsageError(
+                f"a segmentation weight of {self.weight}: use a positive number, or 0 with guided "
+                "maps to teach these alone"
+            )
+        if not 0 < self.guide_weight < float("inf"):
+            raise UsageError(f"a guide weight of {self.guide_weight}: use a positive number")
         return self
 
     def names(self, class_names: Sequence[str]) -> tuple[str, ...]:
@@ -70,79 +82,107 @@ def region_truth(
     return shares.float(), known
 
 
-class Objective(nn.Module):
-    """Cross-entropy of every image, and the segmentation's losses where a mask is known.
+class Outputs(NamedTuple):
+    """What a forward in training gives: logits of classes and regions, and what was tapped."""
 
-    With ``uncertainty`` each of the two is weighed by a variance that is learnt: exp(-s) L + s / 2
-    with s the logarithm of the variance (Kendall, Gal and Cipolla 2018, arXiv:1705.07115, eq. 10).
-    A batch without masks teaches the classification, and leaves the segmentation's variance alone.
+    logits: Float[Tensor, "b classes"]
+    drawn: Float[Tensor, "b regions h w"] | None = None
+    tapped: TappedForward | None = None
+
+
+class Objective(nn.Module):
+    """Cross-entropy of every image, and what its mask teaches where one is known.
+
+    With ``uncertainty`` classification and segmentation are each weighed by a variance that is
+    learnt: exp(-s) L + s / 2 with s the logarithm of the variance (Kendall, Gal and Cipolla 2018,
+    arXiv:1705.07115, eq. 10). A batch without masks teaches the classification, and leaves the
+    segmentation's variance alone.
     """
 
-    def __init__(self, supervision: Supervision) -> None:
+    def __init__(self, supervision: Supervision, guide: Guide | None = None) -> None:
         super().__init__()
+        self.supervision, self.guide = supervision, guide
         self.segmentation = summed(supervision.losses)
-        self.weight = supervision.weight
-        self.log_variances = nn.Parameter(torch.zeros(2)) if supervision.uncertainty else None
+        learnt = nn.Parameter(torch.zeros(2)) if supervision.uncertainty else None
+        self.log_variances = learnt
 
     def forward(
-        self,
-        outputs: tuple[Float[Tensor, "b classes"], Float[Tensor, "b regions h w"]],
-        levels: Int[Tensor, "b h w"],
-        labels: Int[Tensor, " b"],
+        self, outputs: Outputs, levels: Int[Tensor, "b h w"], labels: Int[Tensor, " b"]
     ) -> Float[Tensor, ""]:
         """The loss of one batch."""
-        logits, drawn = outputs
-        losses = [F.cross_entropy(logits, labels)]
-        truth, known = region_truth(levels, labels, drawn.shape[1])
-        if known.any():
-            losses.append(self.weight * self.segmentation(drawn, truth, known))
+        losses = [F.cross_entropy(outputs.logits, labels)]
+        if outputs.drawn is not None:
+            truth, known = region_truth(levels, labels, outputs.drawn.shape[1])
+            if known.any():
+                loss = self.segmentation(outputs.drawn, truth, known)
+                losses.append(self.supervision.weight * loss)
         if self.log_variances is not None:
             s = self.log_variances
             losses = [(-s[i]).exp() * loss + s[i] / 2 for i, loss in enumerate(losses)]
+        if self.guide is not None and outputs.tapped is not None:
+            outside = self.guide(outputs.tapped, levels, labels)
+            if outside is not None:
+                losses.append(self.supervision.guide_weight * outside)
         return torch.stack(losses).sum()
 
 
-class Taught(MultiTask):
+class Taught(nn.Module):
     """Network, decoder and objective as one module, so that all of their weights are trained."""
 
-    def __init__(self, network: nn.Module, decoder: Decoder, objective: Objective) -> None:
-        super().__init__(network, decoder)
+    def __init__(self, network: nn.Module, decoder: Decoder | None, objective: Objective) -> None:
+        super().__init__()
+        self.inner = network if decoder is None else MultiTask(network, decoder)
         self.objective = objective
 
+    def forward(self, inputs: Float[Tensor, "b c H W"]) -> Outputs:
+        """One forward of everything; where maps are guided, with what their layer gave."""
+        guide = self.objective.guide
+        if guide is None:
+            return self._outputs(inputs)
+        with watching([guide.place]) as tapped:
+            outputs = self._outputs(inputs)
+            return outputs._replace(tapped=tapped(outputs.logits))
 
-def multi_task(network: nn.Module, decoder: Decoder, supervision: Supervision) -> Task:
-    """Cross-entropy and the losses of a segmentation, on one backbone."""
-    objective = Objective(supervision)
-    head = network.get_classifier()  # type: ignore[operator]
-    return Task(
-        Taught(network, decoder, objective),
-        objective,
-        (accuracy, _dice()),
-        (head, decoder, objective),
-    )
+    def _outputs(self, inputs: Tensor) -> Outputs:
+        given = self.inner(inputs)
+        return Outputs(*given) if isinstance(self.inner, MultiTask) else Outputs(given)
 
 
-def with_decoder(
+def with_masks(
     classifier: Classifier, supervision: Supervision, seed: int
 ) -> tuple[Classifier, Task]:
-    """The classifier with a decoder of its own, and what teaches both.
+    """The classifier, with a decoder of its own where one is taught, and what teaches it.
 
     Raises:
-        ClassifierError: a network whose intermediate features timm does not give.
+        ClassifierError: a network whose intermediate features timm does not give; LayerError: one
+        without a layer whose maps could be guided.
     """
+    network = classifier.network
+    decoder = _new_decoder(classifier, supervision, seed) if supervision.weight else None
+    guide = Guide.of(classifier) if supervision.guide else None
+    objective = Objective(supervision, guide)
+    fresh = [network.get_classifier(), objective]  # type: ignore[operator]
+    task = Task(
+        Taught(network, decoder, objective),
+        objective,
+        (accuracy, _dice()) if decoder else (accuracy,),
+        [*fresh, decoder] if decoder else fresh,
+    )
+    return replace(classifier, decoder=decoder), task
+
+
+def _new_decoder(classifier: Classifier, supervision: Supervision, seed: int) -> Decoder:
     height, width = classifier.preprocessing.size
     probe = torch.zeros(1, len(classifier.preprocessing.mean), height, width)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         regions = supervision.names(classifier.class_names)
-        decoder = decoder_for(classifier.network, probe, regions)
-    task = multi_task(classifier.network, decoder, supervision)
-    return replace(classifier, decoder=decoder), task
+        return decoder_for(classifier.network, probe, regions)
 
 
-def accuracy(outputs: tuple[Tensor, Tensor], levels: Tensor, labels: Tensor) -> Tensor:
+def accuracy(outputs: Outputs, levels: Tensor, labels: Tensor) -> Tensor:
     """The share of images whose class is right."""
-    return (outputs[0].argmax(-1) == labels).float().mean()
+    return (outputs.logits.argmax(-1) == labels).float().mean()
 
 
 def _dice() -> Any:
@@ -155,7 +195,7 @@ def _dice() -> Any:
 
         def accumulate(self, learn: Any) -> None:
             levels, labels = learn.yb
-            drawn = learn.pred[1].sigmoid()
+            drawn = learn.pred.drawn.sigmoid()
             truth, known = region_truth(levels, labels, drawn.shape[1])
             self.overlaps += Overlaps.of(drawn, truth, known).summed()
 
