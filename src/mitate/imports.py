@@ -15,7 +15,7 @@ from typing import Any
 
 from mitate.errors import MissingExtraError
 
-EXTRAS = {"fastai": "train", "sklearn": "train", "transformers": "hf"}
+EXTRAS = {"fastai": "train", "sklearn": "train", "pycocotools": "train", "transformers": "hf"}
 
 
 def torchvision(submodule: str = "") -> Any:
@@ -36,6 +36,11 @@ def fastai(submodule: str = "") -> Any:
 def sklearn(submodule: str = "") -> Any:
     """Import scikit-learn or one of its submodules; raises MissingExtraError where it is absent."""
     return _load("sklearn", submodule)
+
+
+def pycocotools(submodule: str = "") -> Any:
+    """Import pycocotools or one of its submodules; raises MissingExtraError where it is absent."""
+    return _load("pycocotools", submodule)
 
 
 def transformers(submodule: str = "") -> Any:

@@ -409,7 +409,7 @@ class TestTrain:
             (["--group", "part"], 1, "index.csv"),
             (["--valid-fraction", "1"], 2, "between 0 and 1"),
             (["--seed", "-1"], 2, "from 0 up"),
-            (["--masks", "no-masks"], 1, "no-masks does not exist"),
+            (["--masks", "no-masks"], 1, "no masks at no-masks"),
             (["--segmentation-weight", "-1"], 2, "positive"),
             (["--guide", "masks"], 2, "name them with --masks"),
         ],

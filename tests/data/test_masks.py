@@ -61,6 +61,19 @@ def test_palette_index_and_not_colour(tmp_path: Path) -> None:
     assert read_mask(tmp_path / "p.png", value=2).tolist() == [[False, False, True]]
 
 
+@pytest.mark.parametrize(
+    ("indices", "expected"),
+    [([0, 7, 255], [False, True, False]), ([0, 255, 255], [False, True, True])],
+)
+def test_void_of_voc_is_no_region(tmp_path: Path, indices: list[int], expected: list[bool]) -> None:
+    image = Image.new("P", (3, 1))
+    image.putpalette([index for index in range(256) for _ in range(3)])
+    image.putdata(indices)
+    image.save(tmp_path / "v.png")
+    assert read_mask(tmp_path / "v.png").tolist() == [expected]
+    assert read_mask(tmp_path / "v.png", value=255).tolist() == [[i == 255 for i in indices]]
+
+
 def test_bilevel(tmp_path: Path) -> None:
     image = Image.new("1", (2, 1))
     image.putpixel((1, 0), 1)

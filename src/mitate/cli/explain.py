@@ -56,7 +56,7 @@ def explain(
         label: the true class of all photos; otherwise it is the CSV's or the folder's name.
         split: only this split of a data set.
         limit: only so many photos, evenly chosen.
-        masks: a folder or a CSV of masks: prints the share of each map's energy on them.
+        masks: a folder, a CSV or annotations: prints the share of each map's energy on them.
         mask_value: the value that marks the region in index masks.
         colormap: any of matplotlib's; jet with --opacity 0.4 gives the familiar look.
         opacity: of the map over the photo, 0 to 1.

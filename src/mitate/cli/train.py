@@ -61,8 +61,8 @@ def train(
         group: the CSV's column whose images stay on one side of the split (the same part, plant).
         valid_fraction: share set aside for validation where the data has no split.
         seed: of the split, the weights, shuffling and augmentation.
-        masks: a folder or a CSV of masks for some or all photos: the classifier learns to segment
-            what they mark too.
+        masks: of some or all photos: a folder, a CSV or annotations; the classifier learns to
+            segment what they mark too.
         mask_value: the value that marks the region in index masks.
         regions: one region whatever the class, or one a class (a mask marks its photo's class).
         segmentation_loss: of the segmentation; repeat it for the sum of several.

@@ -152,6 +152,8 @@ def _turn_upright(image: Image.Image) -> None:
 
 
 def _lies_on_its_side(image: Image.Image) -> bool:
+    if image.format == "TIFF":  # Pillow turns it by itself, and tells its size as turned
+        return False
     try:
         return image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
     except Exception:  # broken EXIF, which `_turn_upright` does not follow either

@@ -56,7 +56,8 @@ class Masks(Protocol):
 def read_mask(path: str | Path, *, value: int | None = None) -> NDArray[np.bool_]:
     """Gives the mask as booleans (height, width): what is not 0, or equals `value`.
 
-    Palette masks are read by index, not by colour; JPEG masks, whose values blur, from 128 up.
+    Palette masks are read by index, not by colour, and index 255 beside others is VOC's void, which
+    is no region; JPEG masks, whose values blur, from 128 up.
 
     Raises:
         ImageError: The file cannot be read.
@@ -66,6 +67,8 @@ def read_mask(path: str | Path, *, value: int | None = None) -> NDArray[np.bool_
     image = load_image(path)
     values = _values(path, image)
     if value is None:
+        if image.mode == "P" and set(np.unique(values).tolist()) - {0, _WHITE}:
+            values = np.where(values == _WHITE, 0, values)
         return np.asarray((values != 0).reshape(*values.shape[:2], -1).any(axis=2))
     if image.mode == "1" and value == 1:
         value = _WHITE

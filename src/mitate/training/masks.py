@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from mitate.data.decoding import image_size
-from mitate.data.masks import MaskIndex, Masks
+from mitate.data.masks import Masks
 from mitate.data.records import Dataset
+from mitate.data.regions import open_masks
 from mitate.data.wording import counted, some_of
 from mitate.errors import DataError, ImageError
 from mitate.models.preprocessing import Preprocessing
@@ -54,7 +55,7 @@ def true_masks(
 
     Args:
         dataset: with splits.
-        masks: a folder of masks, a CSV, or masks that were opened.
+        masks: what ``open_masks`` opens, or gave.
         value: the value that marks the region in index masks.
         shown: show progress.
 
@@ -63,7 +64,7 @@ def true_masks(
     """
     if isinstance(masks, TrueMasks):
         return masks
-    opened = MaskIndex.open(masks) if isinstance(masks, str | Path) else masks
+    opened = open_masks(masks) if isinstance(masks, str | Path) else masks
     records = [record for record in dataset.records if record.split in ("train", "valid")]
     marked: dict[Path, bool] = {}
     faults: dict[Path, str] = {}

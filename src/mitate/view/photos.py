@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mitate.data import regions
 from mitate.data.dataset import Dataset, read_dataset
 from mitate.data.decoding import find_images, read_image, visible
-from mitate.data.masks import MaskIndex, Masks
+from mitate.data.masks import Masks
 from mitate.data.records import Record, label_of
 from mitate.data.tables import TABLE_SUFFIXES, table_in
-from mitate.errors import DataError, UsageError
+from mitate.errors import UsageError
 from mitate.models.classifier import Classifier
 from mitate.models.preprocessing import Preprocessing
 from mitate.training.fit import VALIDATION
@@ -96,16 +97,12 @@ def open_shot(
 
 
 def open_masks(source: str | Path | None) -> Masks | None:
-    """Masks from a folder or a CSV, or none.
+    """Masks or annotations, or none.
 
     Raises:
         DataError: there are none there.
     """
-    if source is None:
-        return None
-    if not Path(source).exists():
-        raise DataError(f"no masks at {source}: give a folder of masks or a CSV with path and mask")
-    return MaskIndex.open(source)
+    return None if source is None else regions.open_masks(source)
 
 
 def reported(
