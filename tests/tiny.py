@@ -58,6 +58,26 @@ def photo(number: int = 0, size: tuple[int, int] = (40, 30), seed: int = 0) -> I
     return Image.fromarray((noise + COLOURS[number % 4]).clip(0, 255).astype(np.uint8))
 
 
+def marked_photos(folder: Path, numbers: Mapping[str, int], size: int = SIZE) -> Path:
+    """Photos with a square in their class's colour on grey noise; masks with the square as 2.
+
+    In ``images`` and ``masks``, in folders of the classes; the leaf around the square is 1.
+    """
+    for place, (name, number) in enumerate(numbers.items()):
+        for index in range(number):
+            random = np.random.default_rng([place, index])
+            pixels = random.integers(90, 140, (size, size, 3))
+            mask = np.ones((size, size), np.uint8)
+            top, left = random.integers(0, size - size // 3, 2)
+            square = np.s_[top : top + size // 3, left : left + size // 3]
+            pixels[square], mask[square] = COLOURS[place % 4], 2
+            for kind, values in (("images", pixels.astype(np.uint8)), ("masks", mask)):
+                path = folder / kind / name / f"{index:04}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(values).save(path)
+    return folder
+
+
 def photos(folder: Path, numbers: Mapping[str, int]) -> Path:
     """Class folders with so many photos; each class has its colour."""
     for place, (name, number) in enumerate(numbers.items()):

@@ -15,7 +15,13 @@ from typing import Any
 
 from mitate.errors import MissingExtraError
 
-EXTRAS = {"fastai": "train", "sklearn": "audit", "scipy": "audit", "transformers": "hf"}
+EXTRAS = {
+    "fastai": "train",
+    "sklearn": "train",
+    "pycocotools": "train",
+    "scipy": "audit",
+    "transformers": "hf",
+}
 
 
 def torchvision(submodule: str = "") -> Any:
@@ -41,6 +47,11 @@ def sklearn(submodule: str = "") -> Any:
 def scipy(submodule: str = "") -> Any:
     """Import SciPy or one of its submodules; raises MissingExtraError where it is absent."""
     return _load("scipy", submodule)
+
+
+def pycocotools(submodule: str = "") -> Any:
+    """Import pycocotools or one of its submodules; raises MissingExtraError where it is absent."""
+    return _load("pycocotools", submodule)
 
 
 def transformers(submodule: str = "") -> Any:

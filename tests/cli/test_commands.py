@@ -352,6 +352,27 @@ class TestTrain:
         assert "ms an image" in done.out
         assert Classifier.load(tmp_path / "out").class_names == ("blast", "single", "いもち病")
 
+    def test_with_masks(self, mitate, tmp_path):
+        folder = tiny.marked_photos(tmp_path, {"blast": 4, "hispa": 4})
+        (folder / "masks" / "hispa" / "0000.png").unlink()
+        more = ("--masks", folder / "masks", "--mask-value", 2, "--segmentation-loss", "focal")
+        words = self.words(folder / "images", tmp_path / "out", *more, "--size", 64)
+        done = mitate(*words, "--valid-fraction", 0.5)
+        assert done.code == 0, done.err
+        assert "of 4 training images and" in done.err
+        assert "Dice" in done.err
+        assert done.out.count("Dice") == done.out.count("IoU") == 2
+        saved = Classifier.load(tmp_path / "out")
+        assert saved.decoder.regions == ("region",)
+        assert saved.provenance["training"]["masks"]["losses"] == ["focal"]
+        done = mitate(*words, "--regions", "class", "--uncertainty", "--json")
+        found = done.json["test_convnext"]["segmentation"]
+        assert [row["name"] for row in found["classes"]] == ["blast", "hispa"]
+        assert "Dice" in (tmp_path / "out" / "history.csv").read_text("utf-8-sig").title()
+        assert Classifier.load(tmp_path / "out").decoder.regions == ("blast", "hispa")
+        maps = mitate("explain", tmp_path / "out", folder / "images", "-o", tmp_path / "maps")
+        assert maps.code == 0
+
     def test_two_side_by_side(self, mitate, data, tmp_path):
         more = (
             "--model",
@@ -388,6 +409,9 @@ class TestTrain:
             (["--group", "part"], 1, "index.csv"),
             (["--valid-fraction", "1"], 2, "between 0 and 1"),
             (["--seed", "-1"], 2, "from 0 up"),
+            (["--masks", "no-masks"], 1, "no masks at no-masks"),
+            (["--segmentation-weight", "-1"], 2, "positive"),
+            (["--guide", "masks"], 2, "name them with --masks"),
         ],
     )
     def test_wrong_words(self, mitate, data, tmp_path, words, code, said):

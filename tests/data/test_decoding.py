@@ -14,6 +14,7 @@ from PIL import Image, ImageFile
 from mitate.data.decoding import (
     IMAGE_SUFFIXES,
     find_images,
+    image_size,
     natural_key,
     read_image,
     walk,
@@ -391,3 +392,21 @@ def test_natural_order_is_total(names: list[str]) -> None:
 def test_numbers_sort_by_value(numbers: list[int]) -> None:
     names = sorted((f"img{n}.png" for n in numbers), key=natural_key)
     assert names == [f"img{n}.png" for n in sorted(numbers)]
+
+
+@pytest.mark.parametrize("orientation", [None, 1, 3, 6, 8])
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif"])
+def test_the_size_of_a_header_is_that_of_the_picture(tmp_path, orientation, name):
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[0x0112] = orientation
+    Image.new("RGB", (6, 4)).save(tmp_path / name, exif=exif)
+    assert image_size(tmp_path / name) == read_image(tmp_path / name).size
+
+
+def test_the_size_of_what_is_no_picture_is_told(tmp_path):
+    (tmp_path / "a.png").write_text("text")
+    (tmp_path / "b.png").touch()
+    for name, words in (("a.png", "not a picture"), ("b.png", "empty"), ("c.png", "not exist")):
+        with pytest.raises(ImageError, match=words):
+            image_size(tmp_path / name)

@@ -61,6 +61,19 @@ def test_palette_index_and_not_colour(tmp_path: Path) -> None:
     assert read_mask(tmp_path / "p.png", value=2).tolist() == [[False, False, True]]
 
 
+@pytest.mark.parametrize(
+    ("indices", "expected"),
+    [([0, 7, 255], [False, True, False]), ([0, 255, 255], [False, True, True])],
+)
+def test_void_of_voc_is_no_region(tmp_path: Path, indices: list[int], expected: list[bool]) -> None:
+    image = Image.new("P", (3, 1))
+    image.putpalette([index for index in range(256) for _ in range(3)])
+    image.putdata(indices)
+    image.save(tmp_path / "v.png")
+    assert read_mask(tmp_path / "v.png").tolist() == [expected]
+    assert read_mask(tmp_path / "v.png", value=255).tolist() == [[i == 255 for i in indices]]
+
+
 def test_bilevel(tmp_path: Path) -> None:
     image = Image.new("1", (2, 1))
     image.putpixel((1, 0), 1)
@@ -234,3 +247,37 @@ def test_no_masks(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("path,label\na.png,\n")
     with pytest.raises(DataError, match="no column mask"):
         MaskIndex.open(tmp_path / "x.csv")
+
+
+def test_reading_by_the_picture(tmp_path: Path) -> None:
+    (picture,) = files(tmp_path / "images", "1.jpg")
+    (tmp_path / "masks").mkdir()
+    save(tmp_path / "masks" / "1.png", [0, 1, 2])
+    index = MaskIndex.open(tmp_path / "masks")
+    mask = index.read(picture, (3, 1), value=2)
+    assert mask is not None
+    assert mask.dtype == np.float32
+    assert mask.tolist() == [[0, 0, 1]]
+    assert index.read(tmp_path / "images" / "2.jpg", (3, 1)) is None
+    with pytest.raises(ImageError, match="is 3x1 px and its photo 1x3"):
+        index.read(picture, (1, 3))
+
+
+def test_a_mask_that_cannot_be_chosen_is_one_picture_s_fault(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    for name in "ab":
+        save(tmp_path / name / "1.png", [0, 1])
+    with pytest.raises(ImageError, match="put the masks into"):
+        MaskIndex.open(tmp_path).read("1.jpg", (2, 1))
+
+
+def test_masks_of_no_picture(tmp_path: Path) -> None:
+    files(tmp_path / "masks", "rust/1.png", "rust/2.png", "other.png")
+    pictures = files(tmp_path / "images", "rust/1.jpg", "rust/3.jpg")
+    index = MaskIndex.open(tmp_path / "masks")
+    assert index.strange(pictures) == ["other.png", "rust/2.png"]
+    (tmp_path / "x.csv").write_text("path,mask\nimages/rust/1.jpg,masks/rust/2.png\n")
+    listed = MaskIndex.open(tmp_path / "x.csv")
+    assert listed.strange(pictures) == []
+    assert listed.strange(pictures[1:]) == ["masks/rust/2.png"]

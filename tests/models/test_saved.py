@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,11 @@ from torch import nn
 from mitate import imports
 from mitate.errors import ClassifierError, MitateWarning, WeightsError
 from mitate.models.classifier import Classifier
+from mitate.models.decoder import decoder_for
 from mitate.models.preprocessing import Preprocessing
-from mitate.models.saved import DESCRIPTION, UPCOMING, WEIGHTS
+from mitate.models.saved import DECODER, DESCRIPTION, NEXT, WEIGHTS
 
+UPCOMING = f"weights{NEXT}"
 NAMES = ("いもち病", "良", "c d")
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -256,3 +259,41 @@ def test_an_assumption_about_preprocessing_survives(tmp_path: Path) -> None:
     loaded = Classifier.load(classifier.save(tmp_path / "a").folder)
     with pytest.warns(MitateWarning, match="does not tell its preprocessing"):
         loaded.inputs([Image.new("RGB", (9, 9))])
+
+
+class TestDecoder:
+    @pytest.fixture
+    def segmenting(self, saved: Classifier) -> Classifier:
+        decoder = decoder_for(saved.network, IMAGES[:1], ("a", "いもち病")).eval()
+        return replace(saved, decoder=decoder).save(saved.folder)
+
+    def test_round_trip(self, segmenting: Classifier) -> None:
+        loaded = Classifier.load(segmenting.folder)
+        assert torch.equal(loaded.segment(IMAGES), segmenting.segment(IMAGES))
+        assert torch.equal(loaded.logits(IMAGES), segmenting.logits(IMAGES))
+        assert loaded.decoder.description() == segmenting.decoder.description()
+        files = sorted(path.name for path in segmenting.folder.iterdir())
+        assert files == [DESCRIPTION, DECODER, WEIGHTS]
+
+    def test_it_goes_along_to_another_folder(self, segmenting: Classifier, tmp_path: Path) -> None:
+        copy = Classifier.load(segmenting.folder).save(tmp_path / "copy")
+        assert torch.equal(copy.segment(IMAGES), segmenting.segment(IMAGES))
+
+    def test_a_classifier_without_one_takes_it_away(self, segmenting: Classifier) -> None:
+        replace(segmenting, decoder=None).save(segmenting.folder)
+        assert Classifier.load(segmenting.folder).decoder is None
+        assert not (segmenting.folder / DECODER).exists()
+
+    def test_other_weights_are_refused(self, segmenting: Classifier) -> None:
+        path = segmenting.folder / DECODER
+        path.write_bytes((segmenting.folder / WEIGHTS).read_bytes())
+        with pytest.raises(WeightsError, match=f"{DECODER} is not the file"):
+            Classifier.load(segmenting.folder)
+        path.unlink()
+        with pytest.raises(WeightsError, match=f"has no {DECODER}"):
+            Classifier.load(segmenting.folder)
+
+    def test_a_save_cut_short_before_the_last_step_is_read(self, segmenting: Classifier) -> None:
+        (segmenting.folder / DECODER).rename(segmenting.folder / f"decoder{NEXT}")
+        loaded = Classifier.load(segmenting.folder)
+        assert torch.equal(loaded.segment(IMAGES), segmenting.segment(IMAGES))

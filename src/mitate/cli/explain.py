@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from mitate.cli.parsing import Flag, Fusion, Json, Methods, Options, Out, options_of
 from mitate.cli.places import check_folder
-from mitate.cli.tables import print_json, print_table, tell
+from mitate.cli.tables import number, print_json, print_table, tell
 
 SOME_FAILED = 3
 
@@ -56,7 +56,7 @@ def explain(
         label: the true class of all photos; otherwise it is the CSV's or the folder's name.
         split: only this split of a data set.
         limit: only so many photos, evenly chosen.
-        masks: a folder or a CSV of masks: prints the share of each map's energy on them.
+        masks: a folder, a CSV or annotations: prints the share of each map's energy on them.
         mask_value: the value that marks the region in index masks.
         colormap: any of matplotlib's; jet with --opacity 0.4 gives the familiar look.
         opacity: of the map over the photo, 0 to 1.
@@ -119,8 +119,8 @@ def print_places(comparison: "Comparison") -> None:  # type: ignore[name-defined
         [
             place.method + (" (control)" if place.control else ""),
             place.layer,
-            _number(place.energy.mean),
-            f"{_number(place.energy.low)} to {_number(place.energy.high)}",
+            number(place.energy.mean),
+            f"{number(place.energy.low)} to {number(place.energy.high)}",
             *([str(place.energy.missing)] if gaps else []),
             place.verdict,
         ]
@@ -142,14 +142,10 @@ def _print_predictions(predictions: list[dict], likely: str) -> None:  # type: i
         [
             entry["image"],
             entry["true"] or "",
-            *(f"{found['name']} {_number(found[likely])}" for found in entry["classes"]),
+            *(f"{found['name']} {number(found[likely])}" for found in entry["classes"]),
         ]
         for entry in predictions
     ]
     if rows:
         ranks = [f"{rank}." for rank in range(1, len(rows[0]) - 1)]
         print_table(("photo", "true", *ranks), rows)
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None or value != value else f"{value:.3f}"

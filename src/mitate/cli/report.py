@@ -50,7 +50,7 @@ def report(
         right: right predictions a class in the gallery.
         wrong: wrong predictions a class in the gallery.
         limit: only so many photos, evenly chosen.
-        masks: a folder or a CSV of masks: adds where the maps lie, beside the controls.
+        masks: a folder, a CSV or annotations: adds where the maps lie, beside the controls.
         mask_value: the value that marks the region in index masks.
         colormap: any of matplotlib's; jet with --opacity 0.4 gives the familiar look.
         opacity: of the map over the photo, 0 to 1, where the page's slider begins.

@@ -23,6 +23,11 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title:
     Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
 
 
+def number(value: float | None) -> str:
+    """Three decimals, or a dash for what could not be measured."""
+    return "–" if value is None or value != value else f"{value:.3f}"
+
+
 def print_json(data: Any) -> None:
     """Print plain data as JSON, which has null for what is no finite number."""
     print(json.dumps(_finite(data), ensure_ascii=False, indent=2, default=str, allow_nan=False))

@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from mitate.cli.parsing import Json, Out, size_of
+from mitate.cli.parsing import Flag, Json, Out, size_of
 from mitate.cli.places import check_folder
-from mitate.cli.tables import print_json, print_table, tell
+from mitate.cli.tables import number, print_json, print_table, tell
+from mitate.errors import UsageError
 
 
 def train(
@@ -29,6 +30,17 @@ def train(
     group: str | None = None,
     valid_fraction: float = 0.2,
     seed: int = 0,
+    masks: Path | None = None,
+    mask_value: int | None = None,
+    regions: Literal["one", "class"] = "one",
+    segmentation_loss: Annotated[
+        tuple[Literal["dice", "jaccard", "tversky", "bce", "focal"], ...],
+        Parameter(negative=(), show_default=", ".join),
+    ] = ("dice", "bce"),
+    segmentation_weight: float = 1.0,
+    uncertainty: Flag = False,
+    guide: Literal["masks"] | None = None,
+    guide_weight: float = 1.0,
     json: Json = False,
 ) -> int:
     """Train a classifier on photos sorted by class, or several and compare them.
@@ -49,19 +61,46 @@ def train(
         group: the CSV's column whose images stay on one side of the split (the same part, plant).
         valid_fraction: share set aside for validation where the data has no split.
         seed: of the split, the weights, shuffling and augmentation.
+        masks: of some or all photos: a folder, a CSV or annotations; the classifier learns to
+            segment what they mark too.
+        mask_value: the value that marks the region in index masks.
+        regions: one region whatever the class, or one a class (a mask marks its photo's class).
+        segmentation_loss: of the segmentation; repeat it for the sum of several.
+        segmentation_weight: of the segmentation beside the classification.
+        uncertainty: let training find the weights of classification and segmentation.
+        guide: teach the map of the true class (Grad-CAM at the last layer) to lie in the masks;
+            with --segmentation-weight 0 that alone.
+        guide_weight: of that beside the classification.
         json: print the scores as JSON.
     """
     from mitate.training.fit import check_settings, fit
+    from mitate.training.masks import true_masks
     from mitate.training.preparing import prepared
+    from mitate.training.segmentation import Supervision
 
     models, pixels = tuple(dict.fromkeys(model)), size_of(size)
     check_settings(models, weights, epochs, batch_size, lr, augment, patience)
+    if masks is None and guide is not None:
+        raise UsageError("--guide masks needs masks: name them with --masks")
+    supervision = Supervision(
+        regions,
+        segmentation_loss,
+        segmentation_weight,
+        uncertainty,
+        guide is not None,
+        guide_weight,
+    ).checked()
     folders = {name: out if len(models) == 1 else out / name.replace("/", "_") for name in models}
     for folder in folders.values():
         check_folder(folder)
     dataset = prepared(data, group=group, valid_fraction=valid_fraction, seed=seed, shown=True)
     for notice in dataset.notices:
         tell(f"note: {notice}")
+    marked = None
+    if masks is not None:
+        marked = true_masks(dataset, masks, value=mask_value, shown=True)
+        for notice in marked.notices:
+            tell(f"note: {notice}")
     fitted = {}
     for name, folder in folders.items():
         tell(f"training {name} on {len(dataset.split('train'))} photos into {folder}")
@@ -78,6 +117,8 @@ def train(
             augment=augment,
             patience=patience,
             seed=seed,
+            masks=marked,
+            supervision=supervision,
         )
     if json:
         print_json({name: result.as_dict() for name, result in fitted.items()})
@@ -89,24 +130,36 @@ def train(
 
 
 def _print_classes(fitted: "Fitted") -> None:  # type: ignore[name-defined]  # noqa: F821
+    drawn = fitted.scores.segmentation
+    of_masks: list[list[str]] = [[] for _ in fitted.scores.classes]
+    if drawn is not None:
+        of_masks = [[number(s.dice), number(s.iou), str(s.images)] for s in drawn.classes]
     rows = [
-        [s.name, f"{s.precision:.3f}", f"{s.recall:.3f}", f"{s.f1:.3f}", str(s.support)]
-        for s in fitted.scores.classes
+        [s.name, f"{s.precision:.3f}", f"{s.recall:.3f}", f"{s.f1:.3f}", str(s.support), *more]
+        for s, more in zip(fitted.scores.classes, of_masks, strict=True)
     ]
-    print_table(("class", "precision", "recall", "F1", "photos"), rows)
+    more = () if drawn is None else ("Dice", "IoU", "masks")
+    print_table(("class", "precision", "recall", "F1", "photos", *more), rows)
 
 
 def _print_comparison(fitted: dict[str, "Fitted"]) -> None:  # type: ignore[name-defined]  # noqa: F821
+    drawn = any(result.scores.segmentation for result in fitted.values())
     rows = [
         [
             name,
             f"{result.scores.accuracy:.3f}",
             f"{result.scores.macro_f1:.3f}",
+            *_overlap(result.scores.segmentation),
             f"{result.parameters / 1e6:.1f}",
             f"{result.milliseconds:.1f}",
             f"{result.seconds:.0f}",
         ]
         for name, result in fitted.items()
     ]
-    columns = ("model", "accuracy", "macro F1", "million weights", "ms an image", "s of training")
-    print_table(columns, rows)
+    more = ("Dice", "IoU") if drawn else ()
+    cost = ("million weights", "ms an image", "s of training")
+    print_table(("model", "accuracy", "macro F1", *more, *cost), rows)
+
+
+def _overlap(drawn: "SegmentationScores | None") -> list[str]:  # type: ignore[name-defined]  # noqa: F821
+    return [] if drawn is None else [number(drawn.dice), number(drawn.iou)]

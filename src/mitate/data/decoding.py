@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
@@ -79,6 +79,23 @@ def load_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> ImageFile:
         ) from exc
 
 
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Gives width and height as `read_image` does, upright, from the header alone.
+
+    Raises:
+        ImageError: The file is no picture that can be read.
+    """
+    path = Path(path)
+    _check_file(path)
+    try:
+        with path.open("rb") as file:
+            image = _open(file)
+            width, height = image.size
+            return (height, width) if _lies_on_its_side(image) else (width, height)
+    except (UnknownFormatError, OSError, SyntaxError, ValueError):
+        return load_image(path).size  # tells what is wrong with it, in words
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """Converts any mode to 8-bit RGB: 16 bits and floats scaled, transparency on white."""
     if image.mode.startswith(("I", "F")):
@@ -132,6 +149,15 @@ def _turn_upright(image: Image.Image) -> None:
         ImageOps.exif_transpose(image, in_place=True)
     except Exception:  # broken EXIF, common in phone photos, is no reason to lose the picture
         return
+
+
+def _lies_on_its_side(image: Image.Image) -> bool:
+    if image.format == "TIFF":  # Pillow turns it by itself, and tells its size as turned
+        return False
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    except Exception:  # broken EXIF, which `_turn_upright` does not follow either
+        return False
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:

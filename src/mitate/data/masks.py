@@ -3,10 +3,11 @@
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from mitate.data.decoding import is_image, load_image, walk
 from mitate.data.records import Dataset, locate
 from mitate.data.tables import read_table, table_in
 from mitate.data.wording import some_of
-from mitate.errors import DataError
+from mitate.errors import DataError, ImageError
 
 MASK_ENDINGS = ("_mask", "_gt")
 
@@ -27,12 +28,36 @@ _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _STRETCH_BY_BITS = {2: 85, 4: 17}
 
 Values = NDArray[Any]
+Size = tuple[int, int]
+
+
+@runtime_checkable
+class Masks(Protocol):
+    """Where masks of pictures come from."""
+
+    def read(
+        self, image_path: str | Path, size: Size, *, value: int | None = None
+    ) -> NDArray[np.float32] | None:
+        """The share of each pixel in the region, (height, width); None where there is no mask.
+
+        Args:
+            image_path: The picture's.
+            size: The picture's width and height, as `read_image` gives it.
+            value: The value that marks the region, where masks have several.
+
+        Raises:
+            ImageError: This picture's mask cannot be read or used.
+        """
+
+    def strange(self, image_paths: Iterable[Path]) -> list[str]:
+        """Names of the masks that belong to none of these pictures."""
 
 
 def read_mask(path: str | Path, *, value: int | None = None) -> NDArray[np.bool_]:
     """Gives the mask as booleans (height, width): what is not 0, or equals `value`.
 
-    Palette masks are read by index, not by colour; JPEG masks, whose values blur, from 128 up.
+    Palette masks are read by index, not by colour, and index 255 beside others is VOC's void, which
+    is no region; JPEG masks, whose values blur, from 128 up.
 
     Raises:
         ImageError: The file cannot be read.
@@ -42,6 +67,8 @@ def read_mask(path: str | Path, *, value: int | None = None) -> NDArray[np.bool_
     image = load_image(path)
     values = _values(path, image)
     if value is None:
+        if image.mode == "P" and set(np.unique(values).tolist()) - {0, _WHITE}:
+            values = np.where(values == _WHITE, 0, values)
         return np.asarray((values != 0).reshape(*values.shape[:2], -1).any(axis=2))
     if image.mode == "1" and value == 1:
         value = _WHITE
@@ -148,6 +175,43 @@ class MaskIndex:
         if not by_stem:
             raise DataError(f"{folder} holds no masks: give a folder of mask pictures or a CSV.")
         return cls(folder, None, by_stem)
+
+    def read(
+        self, image_path: str | Path, size: Size, *, value: int | None = None
+    ) -> NDArray[np.float32] | None:
+        """The mask of a picture of this width and height, 0 or 1, (height, width); or None.
+
+        Raises:
+            ImageError: The mask cannot be read or used, is not the only one, or has another size.
+        """
+        try:
+            path = self.find(image_path)
+            mask = None if path is None else read_mask(path, value=value)
+        except DataError as exc:  # this mask's fault only
+            raise ImageError(str(exc)) from exc
+        if mask is None:
+            return None
+        if mask.shape[::-1] != size:
+            raise ImageError(
+                f"{path} is {mask.shape[1]}x{mask.shape[0]} px and its photo {size[0]}x{size[1]}:"
+                " a mask has the size of its photo"
+            )
+        return mask.astype(np.float32)
+
+    def strange(self, image_paths: Iterable[Path]) -> list[str]:
+        """Names of the masks that belong to none of these pictures."""
+        used = set()
+        for path in image_paths:
+            with suppress(DataError):
+                used.add(self.find(path))
+        there = self.listed or {}
+        every = dict.fromkeys([*there.values(), *(m for ms in self.by_stem.values() for m in ms)])
+        root = self.source if self.source.is_dir() else self.source.parent
+        return [
+            str(mask.relative_to(root) if mask.is_relative_to(root) else mask)
+            for mask in every
+            if mask not in used
+        ]
 
     def find(self, image_path: str | Path) -> Path | None:
         """The mask of a picture, or None where it has none.

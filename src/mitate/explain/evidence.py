@@ -76,7 +76,8 @@ class Evidence:
     @cached_property
     def activations(self) -> Float[Tensor, "b c h w"]:
         """What the layer gave."""
-        return self._spatial(self.forward.activations[self.index].detach())
+        given = self.forward.activations[self.index]
+        return self._spatial(given if self.forward.recorded else given.detach())
 
     @cached_property
     def gradients(self) -> Float[Tensor, "b k c h w"]:

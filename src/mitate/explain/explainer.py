@@ -63,6 +63,7 @@ class Explainer:
         batch_size: int = 16,
         seed: int = 0,
         show_progress: bool | None = None,
+        differentiable: bool = False,
         **options: Any,
     ) -> None:
         """Choose what to explain and how.
@@ -86,6 +87,8 @@ class Explainer:
             batch_size: images, or masked images, in one forward.
             seed: seeds methods that draw random numbers; the global state is not touched.
             show_progress: None shows it for methods of many forwards on a terminal.
+            differentiable: give maps that a loss can go back from, to the network's weights, and
+                record all that this needs; for methods of activations and their gradients.
             **options: the method's own options.
 
         Raises:
@@ -106,6 +109,13 @@ class Explainer:
                 f"{self.method.name} cannot explain one class against another: use a method of "
                 "gradients, such as hirescam, or targets=lambda logits: logits[:, 0] - logits[:, 1]"
             )
+        if differentiable and (augment or not self.method.can_teach):
+            raise UsageError(
+                f"{self.method.name}{' with augment' if augment else ''} gives no maps that can be "
+                "differentiated: use a method of activations and gradients, such as gradcam, "
+                "without augment"
+            )
+        self.differentiable = differentiable
         self.augment = augment
         self.layers = layers.split(layer)
         if self.options.get("tolerance") and (augment or len(self.layers) > 1):
@@ -303,6 +313,7 @@ class Explainer:
             gradients=not DIFFERENTIATED.isdisjoint(needs),
             attention="attention" in needs,
             curvature="curvature" in needs,
+            differentiable=self.differentiable,
         )
         logits = forward.logits.detach()
         class_names = self._names(logits.shape[1])
@@ -340,7 +351,8 @@ class Explainer:
                 given, estimate = given
             maps.append(seen.grid.volume(given))
         advance(len(inputs) - sum(told) / planned)
-        one = fused(maps, self.fusion).detach()
+        one = fused(maps, self.fusion)
+        one = one if self.differentiable else one.detach()
         return Explanation(
             maps=one,
             classes=classes,
@@ -349,7 +361,7 @@ class Explainer:
             method=self.method.name,
             layer=f" {AND} ".join(layers_shown),
             input_size=tuple(inputs.shape[2:]),
-            flags=find_flags(one, _blind(evidence, needs)),
+            flags=find_flags(one.detach(), _blind(evidence, needs)),
             options={**self.options, **self.modifiers},
             seed=self.seed,
             cost=self._spent(sum(told) / len(inputs), evidence) if counted else planned,

@@ -2,7 +2,8 @@
 
 The network is left as it was: training mode, ``requires_grad``, ``.grad``, hooks and buffers, after
 success and after any exception. The forward up to the first tapped layer records nothing: the
-tapped output becomes the leaf, and autograd begins there.
+tapped output becomes the leaf, and autograd begins there. Only where maps are to teach the network
+(``differentiable``, ``watching``) is all of it recorded.
 """
 
 from collections import Counter, defaultdict
@@ -73,6 +74,7 @@ class TappedForward:
             were asked for.
         calls: which of its module's calls each place is, counted from 0.
         around: of each attention, the calls of modules that hold it alone, the innermost first.
+        recorded: whether gradients are recorded too, so that they can be differentiated.
     """
 
     logits: Tensor
@@ -80,6 +82,7 @@ class TappedForward:
     probabilities: tuple[Tensor, ...] = ()
     calls: tuple[int, ...] = ()
     around: tuple[tuple[Around, ...], ...] = ()
+    recorded: bool = False
 
     def gradients(self, scores: Tensor) -> tuple[Tensor, ...]:
         """Gradients of ``scores`` (b, k) at every tapped layer, each (b, k, ...) in its layout.
@@ -118,7 +121,7 @@ class TappedForward:
             score,
             tensors,
             retain_graph=True,
-            create_graph=again,
+            create_graph=again or self.recorded,
             allow_unused=True,
             materialize_grads=True,
         )
@@ -135,6 +138,7 @@ def tapped_forward(
     pixels: bool = False,
     curvature: bool = False,
     watch: AbstractContextManager[Any] | None = None,
+    differentiable: bool = False,
 ) -> TappedForward:
     """Run one forward and keep what the places gave.
 
@@ -148,46 +152,87 @@ def tapped_forward(
         pixels: tap the input as well, before the places.
         curvature: make it differentiable twice, which fused attention is not.
         watch: entered around the forward, to see the functions of torch that it calls.
+        differentiable: record the whole forward, from the weights on, and the gradients.
 
     Raises:
         LayerError: a place was not reached, or gave no tensor.
     """
-    outputs: dict[int, list[Tensor]] = {id(place.module): [] for place in places}
+    keeper = _Keeper(places, gradients=gradients)
+    own = _own(inputs)
+    attended = AttentionTap(gradients=gradients) if attention else None
+    twice = curvature or differentiable
+    around: dict[int, list[Around]] = defaultdict(list)
+    with ExitStack() as entered:
+        entered.enter_context(_undisturbed(network))
+        entered.enter_context(_hooked(keeper.modules, keeper))
+        entered.enter_context(watch or nullcontext())
+        entered.enter_context(sdpa_kernel(SDPBackend.MATH) if twice else nullcontext())
+        if attended is not None:
+            entered.enter_context(attended)
+            entered.enter_context(_noting_blocks(network, attended, around))
+        if pixels or differentiable:
+            torch.set_grad_enabled(gradients)
+        if pixels:
+            own = own.requires_grad_(gradients)
+        logits = read(network(own.clone() if pixels else own))
+    kept, calls = keeper.found()
+    return TappedForward(
+        logits,
+        (own, *kept) if pixels else kept,
+        tuple(attended.kept) if attended else (),
+        calls,
+        tuple(tuple(around[index]) for index in range(len(attended.kept) if attended else 0)),
+        differentiable,
+    )
 
-    def keep(module: nn.Module, _args: Any, output: Any) -> Any:
+
+@contextmanager
+def watching(places: Sequence[Place]) -> Iterator[Callable[[Tensor], TappedForward]]:
+    """Keep what the places give in a forward of the caller's own, as while training.
+
+    Gives a function from that forward's logits to what was tapped; it raises LayerError where a
+    place was not reached. Mode and recording are the caller's, but that from the first place on it
+    is always recorded, so that there are gradients in validation too.
+    """
+    keeper = _Keeper(places, gradients=True)
+    before = torch.is_grad_enabled()
+
+    def tapped(logits: Tensor) -> TappedForward:
+        kept, calls = keeper.found()
+        return TappedForward(logits, kept, (), calls, recorded=before)
+
+    with _hooked(keeper.modules, keeper), sdpa_kernel(SDPBackend.MATH):
+        try:
+            yield tapped
+        finally:
+            torch.set_grad_enabled(before)
+
+
+class _Keeper:
+    """A hook that keeps what the modules of some places give, and makes it differentiable."""
+
+    def __init__(self, places: Sequence[Place], *, gradients: bool) -> None:
+        self.places, self.gradients = places, gradients
+        self.modules = {id(place.module): place.module for place in places}.values()
+        self.outputs: dict[int, list[Tensor]] = {id(place.module): [] for place in places}
+
+    def __call__(self, module: nn.Module, _args: Any, output: Any) -> Any:
         tensor = _first_tensor(output)
         if tensor is None or not tensor.is_floating_point():
             return output
-        if not gradients:
-            outputs[id(module)].append(tensor.detach().clone())
+        if not self.gradients:
+            self.outputs[id(module)].append(tensor.detach().clone())
             return output
         torch.set_grad_enabled(True)
         kept = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
-        outputs[id(module)].append(kept)
+        self.outputs[id(module)].append(kept)
         return _with_first_tensor(output, kept.clone())
 
-    own = _own(inputs)
-    modules = {id(place.module): place.module for place in places}.values()
-    attended = AttentionTap(gradients=gradients) if attention else None
-    kernel = sdpa_kernel(SDPBackend.MATH) if curvature else nullcontext()
-    around: dict[int, list[Around]] = defaultdict(list)
-    with ExitStack() as watching:
-        watching.enter_context(_undisturbed(network))
-        watching.enter_context(_hooked(modules, keep))
-        watching.enter_context(watch or nullcontext())
-        watching.enter_context(kernel)
-        if attended is not None:
-            watching.enter_context(attended)
-            watching.enter_context(_noting_blocks(network, attended, around))
-        if pixels:
-            torch.set_grad_enabled(gradients)
-            own = own.requires_grad_(gradients)
-        logits = read(network(own.clone() if pixels else own))
-    kept = tuple(_kept(place, outputs) for place in places)
-    calls = tuple(place.call % len(outputs[id(place.module)]) for place in places)
-    probabilities = tuple(attended.kept) if attended else ()
-    blocks = tuple(tuple(around[index]) for index in range(len(probabilities)))
-    return TappedForward(logits, (own, *kept) if pixels else kept, probabilities, calls, blocks)
+    def found(self) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        """What each place gave, and in which of its module's calls."""
+        kept = tuple(_kept(place, self.outputs) for place in self.places)
+        calls = tuple(place.call % len(self.outputs[id(place.module)]) for place in self.places)
+        return kept, calls
 
 
 def replaced_forward(

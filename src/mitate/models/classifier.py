@@ -16,6 +16,7 @@ from mitate import imports
 from mitate.errors import ClassifierError, MitateWarning, UsageError
 from mitate.models.architecture import input_channels, number_of_outputs
 from mitate.models.configs import config_of, labels
+from mitate.models.decoder import Decoder, MultiTask
 from mitate.models.mode import evaluating
 from mitate.models.preprocessing import Preprocessing, Resize
 from mitate.models.processors import assumed_preprocessing
@@ -39,6 +40,7 @@ class Classifier:
         recipe: how to build the network again, where that is known already.
         folder: where it was loaded from or saved to.
         task: whether one class is true, any number of them, or the outputs are values.
+        decoder: segments what was marked in training with masks; None without.
     """
 
     network: nn.Module
@@ -49,6 +51,7 @@ class Classifier:
     recipe: Mapping[str, Any] | None = None
     folder: Path | None = None
     task: Task = "single-label"
+    decoder: Decoder | None = None
 
     @classmethod
     def load(
@@ -150,6 +153,21 @@ class Classifier:
         own = inputs.detach().to(self.device, self.dtype, copy=True)
         with evaluating(self.network), torch.no_grad():
             return self.read(self.network(own))
+
+    def segment(self, inputs: Float[Tensor, "b channels H W"]) -> Float[Tensor, "b regions H W"]:
+        """Probability of each of the decoder's regions at each pixel, without gradients.
+
+        Raises:
+            ClassifierError: a classifier without a decoder.
+        """
+        if self.decoder is None:
+            raise ClassifierError(
+                "this classifier has no segmentation: train one with masks (mitate train --masks)"
+            )
+        both = MultiTask(self.network, self.decoder.to(self.device, self.dtype))
+        with evaluating(both), torch.no_grad():
+            logits: Tensor = both(inputs.detach().to(self.device, self.dtype, copy=True))[1]
+            return logits.sigmoid()
 
     def inputs(self, photos: Sequence[Image.Image]) -> Float[Tensor, "b channels H W"]:
         """Preprocess RGB photos into one batch on the network's device."""

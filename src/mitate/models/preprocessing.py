@@ -108,7 +108,7 @@ class Preprocessing:
         return self._fit(photo, size, Image.Resampling.BILINEAR).convert("RGB")
 
     def mask(self, mask: np.ndarray) -> np.ndarray:
-        """Bring a boolean mask (h, w) of the photo to the input's pixels, as shares in [0, 1]."""
+        """Bring a mask (h, w) of the photo, 0 to 1, to the input's pixels, as shares in [0, 1]."""
         image = Image.fromarray(mask.astype(np.float32))
         height, width = self.size
         fitted = self._fit(image, (width, height), Image.Resampling.BOX)

@@ -1,4 +1,7 @@
-"""A classifier on disk: a folder of classifier.json and weights.safetensors."""
+"""A classifier on disk: a folder of classifier.json and weights.safetensors.
+
+A classifier that was trained with masks has its decoder's weights beside them.
+"""
 
 import json
 import platform
@@ -13,6 +16,7 @@ from torch import Tensor, nn
 from mitate.errors import ClassifierError, WeightsError
 from mitate.files import unfinished, write_text
 from mitate.models.architecture import build, describe
+from mitate.models.decoder import Decoder
 from mitate.models.preprocessing import ChannelOrder, Interpolation, Preprocessing, Resize
 from mitate.models.tasks import Task
 from mitate.models.weights import load_into, read_weights, sha256
@@ -22,9 +26,10 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "classifier.json"
 WEIGHTS = "weights.safetensors"
+DECODER = "decoder.safetensors"
 # Where weights lie until the description of them is written: a save that is cut short leaves the
 # old classifier, or the new one with its weights here, and never neither.
-UPCOMING = "weights.next.safetensors"
+NEXT = ".next.safetensors"
 VERSION = 1
 
 
@@ -42,6 +47,19 @@ class PreprocessingFile(BaseModel):
     channel_order: ChannelOrder = "RGB"
 
 
+class DecoderFile(BaseModel):
+    """A segmentation decoder as it stands in the file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    levels: tuple[int, ...]
+    channels: tuple[int, ...]
+    regions: tuple[str, ...]
+    doublings: int
+    width: int
+    weights_sha256: str
+
+
 class ClassifierFile(BaseModel):
     """What classifier.json holds."""
 
@@ -56,6 +74,7 @@ class ClassifierFile(BaseModel):
     provenance: dict[str, Any] = Field(default_factory=dict)
     libraries: dict[str, str] = Field(default_factory=dict)
     weights_sha256: str
+    decoder: DecoderFile | None = None
 
 
 def save(classifier: "Classifier", folder: Path) -> Path:
@@ -77,8 +96,8 @@ def save(classifier: "Classifier", folder: Path) -> Path:
     if folder.exists() and not folder.is_dir():
         raise ClassifierError(f"{folder} is a file: name a folder to save the classifier in")
     folder.mkdir(parents=True, exist_ok=True)
-    upcoming = folder / UPCOMING
-    _write_weights(classifier.network, upcoming)
+    upcoming = _write_weights(classifier.network, folder / WEIGHTS)
+    decoder = _write_decoder(classifier.decoder, folder / DECODER)
     description = ClassifierFile(
         architecture=recipe,
         class_names=classifier.class_names,
@@ -87,13 +106,19 @@ def save(classifier: "Classifier", folder: Path) -> Path:
         provenance=dict(classifier.provenance),
         libraries=libraries(),
         weights_sha256=sha256(upcoming),
+        decoder=decoder,
     )
     try:
         write_text(folder / DESCRIPTION, description.model_dump_json(indent=2) + "\n")
     except OSError:  # a full disk, say
         upcoming.unlink()
+        _upcoming(folder / DECODER).unlink(missing_ok=True)
         raise
     upcoming.replace(folder / WEIGHTS)
+    if decoder is None:
+        (folder / DECODER).unlink(missing_ok=True)
+    else:
+        _upcoming(folder / DECODER).replace(folder / DECODER)
     return folder
 
 
@@ -106,7 +131,7 @@ def load(folder: Path) -> "Classifier":
     from mitate.models.classifier import Classifier
 
     description = _read_description(folder)
-    weights = _described(folder, description.weights_sha256)
+    weights = _described(folder / WEIGHTS, description.weights_sha256)
     stored = read_weights(weights)
     network = build(description.architecture).eval().to(_dtype(stored))
     load_into(network, stored, str(weights))
@@ -118,6 +143,7 @@ def load(folder: Path) -> "Classifier":
         provenance=description.provenance,
         recipe=description.architecture,
         folder=folder,
+        decoder=_read_decoder(folder, description.decoder),
     )
 
 
@@ -155,15 +181,19 @@ def _read_description(folder: Path) -> ClassifierFile:
         raise ClassifierError(f"{path} is not a description of a classifier: {why}") from exc
 
 
-def _described(folder: Path, digest: str) -> Path:
+def _upcoming(path: Path) -> Path:
+    return path.with_suffix(NEXT)
+
+
+def _described(path: Path, digest: str) -> Path:
     """The weights that the description is of."""
-    there = [path for name in (WEIGHTS, UPCOMING) if (path := folder / name).is_file()]
+    there = [place for place in (path, _upcoming(path)) if place.is_file()]
     if not there:
-        raise WeightsError(f"{folder} has no {WEIGHTS}: copy the whole classifier folder")
-    found = next((path for path in there if sha256(path) == digest), None)
+        raise WeightsError(f"{path.parent} has no {path.name}: copy the whole classifier folder")
+    found = next((place for place in there if sha256(place) == digest), None)
     if found is None:
         raise WeightsError(
-            f"{folder / WEIGHTS} is not the file that {DESCRIPTION} was written for (its SHA-256 "
+            f"{path} is not the file that {DESCRIPTION} was written for (its SHA-256 "
             "differs): copy the classifier folder again"
         )
     return found
@@ -197,9 +227,28 @@ def _check_rebuilds(classifier: "Classifier", recipe: dict[str, Any]) -> None:
         raise options
 
 
-def _write_weights(network: nn.Module, path: Path) -> None:
+def _write_decoder(decoder: Decoder | None, path: Path) -> DecoderFile | None:
+    if decoder is None:
+        return None
+    digest = sha256(_write_weights(decoder, path))
+    return DecoderFile(**decoder.description(), weights_sha256=digest)
+
+
+def _read_decoder(folder: Path, description: DecoderFile | None) -> Decoder | None:
+    if description is None:
+        return None
+    path = _described(folder / DECODER, description.weights_sha256)
+    stored = read_weights(path)
+    decoder = Decoder(**description.model_dump(exclude={"weights_sha256"}))
+    load_into(decoder.eval().to(_dtype(stored)), stored, str(path))
+    return decoder
+
+
+def _write_weights(network: nn.Module, path: Path) -> Path:
+    """Write a module's weights to where they lie until they are described."""
     from safetensors.torch import save_file
 
+    path = _upcoming(path)
     tensors: dict[str, Tensor] = {
         name: value.detach().cpu().contiguous().clone()
         for name, value in network.state_dict().items()
@@ -209,3 +258,4 @@ def _write_weights(network: nn.Module, path: Path) -> None:
         rights = part.stat().st_mode
         save_file(tensors, part)  # leaves a file that only its owner may read
         part.chmod(rights)
+    return path

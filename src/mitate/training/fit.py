@@ -7,21 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from mitate import imports
 from mitate.data.dataset import Dataset
+from mitate.data.masks import Masks
 from mitate.data.records import Record
 from mitate.errors import ClassifierError, UsageError, WeightsError
 from mitate.files import write_csv
 from mitate.models.architecture import build
 from mitate.models.classifier import Classifier
 from mitate.models.preprocessing import Resize
+from mitate.training.judging import judged, milliseconds
 from mitate.training.loop import AUGMENTATIONS, Epoch, Schedule, run
+from mitate.training.masks import TrueMasks, true_masks
 from mitate.training.photos import Photos
 from mitate.training.preparing import prepared
-from mitate.training.scores import Scores, score
+from mitate.training.scores import Scores
+from mitate.training.segmentation import Supervision, with_masks
 from mitate.training.start import HUB, SCRATCH, start
+from mitate.training.task import Task, classification
 
 DEFAULT_MODEL = "convnext_nano"
 HISTORY, VALIDATION, CONFUSION = "history.csv", "validation.csv", "confusion.png"
@@ -38,7 +42,7 @@ class Fitted:
         parameters: how many weights.
         milliseconds: of one image's share of a batch of 16.
         seconds: of training, with the search for the learning rate.
-        notices: what the data reader had to tell.
+        notices: what the readers of the data and of the masks had to tell.
     """
 
     classifier: Classifier
@@ -57,7 +61,7 @@ class Fitted:
             "milliseconds_an_image": round(self.milliseconds, 3),
             "seconds_of_training": round(self.seconds, 1),
             **self.scores.as_dict(),
-            "history": [asdict(epoch) for epoch in self.history],
+            "history": [epoch.as_dict() for epoch in self.history],
             "notices": list(self.notices),
         }
 
@@ -80,6 +84,9 @@ def fit(
     seed: int = 0,
     show_progress: bool = True,
     arguments: Mapping[str, Any] | None = None,
+    masks: str | Path | Masks | TrueMasks | None = None,
+    mask_value: int | None = None,
+    supervision: Supervision | None = None,
 ) -> Fitted:
     """Train a classifier and save it.
 
@@ -102,40 +109,55 @@ def fit(
         seed: of the split, the weights, shuffling and augmentation.
         show_progress: print progress and a line an epoch to standard error.
         arguments: more arguments of timm's builder, such as ``{"depths": [1, 1, 3, 1]}``.
+        masks: of what the classes are told by, for some or all of the photos: a folder, a CSV, or
+            masks that were opened or checked already. With them the classifier learns to segment
+            too, and gets a decoder; photos without one teach the classification alone.
+        mask_value: the value that marks the region in index masks.
+        supervision: what the masks teach; None takes the defaults of ``Supervision``.
 
     Raises:
-        DataError: too little to train on; UsageError: a number that cannot be used;
-        ClassifierError: no such architecture, other weights, or training that diverged.
+        DataError: too little to train on, or no mask that can be used; UsageError: a number that
+        cannot be used; ClassifierError: no such architecture, other weights, or training that
+        diverged.
     """
     check_settings([model], weights, epochs, batch_size, lr, augment, patience)
-    dataset = prepared(
+    dataset: Dataset = prepared(
         data, group=group, valid_fraction=valid_fraction, seed=seed, shown=show_progress
     )
+    supervision = (supervision or Supervision()).checked()
+    marked = None
+    if masks is not None:
+        marked = true_masks(dataset, masks, value=mask_value, shown=show_progress)
+        dataset = dataset.with_notices(*marked.notices)
     pixels = (size, size) if isinstance(size, int) else size
     names = dataset.class_names
     first, pretrained = start(model, weights, names, pixels, resize, seed, arguments or {})
     train, valid = (
-        Photos(dataset.split(side).records, names, first.preprocessing)
+        Photos(dataset.split(side).records, names, first.preprocessing, marked)
         for side in ("train", "valid")
     )
+    task = classification(first.network)
+    if marked is not None:
+        first, task = with_masks(first, supervision, seed)
     steps = min(batch_size, len(train))
     schedule = Schedule(epochs, steps, lr, patience, pretrained, augment, seed)
     begun = time.perf_counter()
-    history, rate = run(first.network, train, valid, schedule, shown=show_progress)
+    history, rate = run(task, train, valid, schedule, shown=show_progress)
     seconds = time.perf_counter() - begun
-    classifier = replace(first, network=first.network.to("cpu"))
-    _check_finite(classifier, rate)
-    probabilities = _probabilities(classifier, valid)
-    scores = score(valid.labels, probabilities.argmax(1).tolist(), names)
+    task.model.to("cpu")
+    _check_finite(task, rate)
+    probabilities, scores = judged(first, valid)
     facts = _facts(dataset, model, replace(schedule, lr=rate), history, seconds)
-    classifier = classifier.with_provenance(training=facts, metrics=scores.as_dict()).save(folder)
+    if marked is not None:
+        facts["masks"] = {"photos": len(marked.paths), "value": marked.value, **asdict(supervision)}
+    classifier = first.with_provenance(training=facts, metrics=scores.as_dict()).save(folder)
     _write_tables(Path(folder), dataset, valid.records, probabilities, history, scores)
     return Fitted(
         classifier,
         scores,
         tuple(history),
         sum(parameter.numel() for parameter in classifier.network.parameters()),
-        _milliseconds(classifier),
+        milliseconds(classifier),
         seconds,
         dataset.notices,
     )
@@ -189,40 +211,19 @@ def _facts(
         "model": model,
         **asdict(schedule),
         "seconds": round(seconds, 1),
-        "history": [asdict(epoch) for epoch in history],
+        "history": [epoch.as_dict() for epoch in history],
         # Half characters of odd file names have no place in JSON.
         "notices": [text.encode("utf-8", "replace").decode() for text in dataset.notices],
     }
 
 
-def _check_finite(classifier: Classifier, lr: float) -> None:
-    weights = classifier.network.state_dict().values()
+def _check_finite(task: Task, lr: float) -> None:
+    weights = task.model.state_dict().values()
     if not all(bool(value.isfinite().all()) for value in weights if value.is_floating_point()):
         raise ClassifierError(
             f"training diverged at the learning rate {lr:.2g} (weights are not finite): nothing is "
             "saved; use a lower --lr"
         )
-
-
-def _probabilities(classifier: Classifier, photos: Photos) -> np.ndarray:
-    """Softmax probabilities (images, classes), through the classifier's own preprocessing."""
-    batches = np.array_split(np.arange(len(photos)), max(1, len(photos) // 32))
-    rows = []
-    for batch in batches:
-        pixels = [classifier.preprocessing.normalize(photos.pixels(int(i))) for i in batch]
-        rows.append(classifier.logits(torch.stack(pixels)).softmax(-1).numpy())
-    return np.concatenate(rows)
-
-
-def _milliseconds(classifier: Classifier, images: int = 16, rounds: int = 3) -> float:
-    height, width = classifier.preprocessing.size
-    batch = torch.zeros(images, len(classifier.preprocessing.mean), height, width)
-    best = float("inf")
-    for _ in range(rounds):
-        begun = time.perf_counter()
-        classifier.logits(batch)
-        best = min(best, time.perf_counter() - begun)
-    return 1000 * best / images
 
 
 def _write_tables(
@@ -237,7 +238,7 @@ def _write_tables(
     from mitate.drawing.confusion import draw_confusion
     from mitate.drawing.sheet import save_sheet
 
-    write_csv(folder / HISTORY, [asdict(epoch) for epoch in history])
+    write_csv(folder / HISTORY, [epoch.as_dict() for epoch in history])
     predicted = [
         {
             "path": dataset.name(record.path),

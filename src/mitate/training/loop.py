@@ -7,19 +7,19 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from mitate import imports
 from mitate.errors import MitateWarning
 from mitate.linears import quick_linears
 from mitate.progress import Advance, progress
 from mitate.training.photos import Photos
+from mitate.training.task import Task
 
 FINDER_STEPS, USUAL_LR = 60, 1e-3
 BODY = 3  # a pretrained body learns so many times slower than its new head
@@ -61,19 +61,24 @@ class Epoch:
     train_loss: float
     valid_loss: float
     accuracy: float
+    dice: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The line as plain data, without what was not measured."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def run(
-    network: nn.Module, train: Photos, valid: Photos, schedule: Schedule, *, shown: bool
+    task: Task, train: Photos, valid: Photos, schedule: Schedule, *, shown: bool
 ) -> tuple[list[Epoch], float]:
-    """Train the network in place; give the history and the learning rate that was used."""
+    """Train the task's model in place; give the history and the learning rate that was used."""
     imports.declare_missing_operators()
     with (
         _own_randomness(schedule.seed),
         tempfile.TemporaryDirectory() as scratch,
         quick_linears(),
     ):
-        learner = _learner(network, train, valid, schedule, Path(scratch))
+        learner = _learner(task, train, valid, schedule, Path(scratch))
         steps = len(learner.dls.train)
         lr = schedule.lr or _found_lr(learner, shown)
         with (
@@ -84,26 +89,24 @@ def run(
             learner.fit_one_cycle(
                 schedule.epochs,
                 slice(lr / BODY, lr) if schedule.pretrained else lr,
-                cbs=_callbacks(schedule, advance, shown),
+                cbs=_callbacks(task, schedule, advance, shown),
             )
         learner.model.to(memory_format=torch.contiguous_format)
-        history = [Epoch(i + 1, *row[:3]) for i, row in enumerate(learner.recorder.values)]
-    network.eval()
+        history = [_epoch(i, row, task) for i, row in enumerate(learner.recorder.values)]
+    task.model.eval()
     return history, lr
 
 
-def _learner(
-    network: nn.Module, train: Photos, valid: Photos, schedule: Schedule, scratch: Path
-) -> Any:
+def _learner(task: Task, train: Photos, valid: Photos, schedule: Schedule, scratch: Path) -> Any:
     vision = imports.fastai("vision.all")
-    loaders = _loaders(train, valid, schedule)
+    data = loaders(train, valid, schedule)
     learner = vision.Learner(
-        loaders,
+        data,
         # Convolutions' backward on a CPU takes 0.3 to 0.9 of its time so, depthwise ones most.
-        network.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
-        loss_func=vision.CrossEntropyLossFlat(),
-        metrics=vision.accuracy,
-        splitter=_body_and_head if schedule.pretrained else vision.trainable_params,
+        task.model.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+        loss_func=task.loss,
+        metrics=list(task.measures),
+        splitter=task.body_and_fresh if schedule.pretrained else vision.trainable_params,
         path=scratch,
     )
     learner.remove_cbs(
@@ -112,7 +115,8 @@ def _learner(
     return learner
 
 
-def _loaders(train: Photos, valid: Photos, schedule: Schedule) -> Any:
+def loaders(train: Photos, valid: Photos, schedule: Schedule) -> Any:
+    """Loaders of (image, mask where there are any, class), augmented and normalised by fastai."""
     vision = imports.fastai("vision.all")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     preprocessing = train.preprocessing
@@ -142,20 +146,24 @@ def _loaders(train: Photos, valid: Photos, schedule: Schedule) -> Any:
 class _Typed:
     """Photos with fastai's types, by which its transforms know what to change."""
 
+    n_inp = 1  # what comes after it is the truth: a mask where there are any, and the class
+
     def __init__(self, photos: Photos, split_idx: int) -> None:
         vision = imports.fastai("vision.all")
         self.image, self.category = vision.TensorImage, vision.TensorCategory
+        self.mask = vision.TensorMask
         self.photos, self.split_idx = photos, split_idx
 
     def __len__(self) -> int:
         return len(self.photos)
 
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
         pixels, label = self.photos[index]
-        return self.image(pixels), self.category(label)
+        levels = () if self.photos.masks is None else (self.mask(self.photos.levels(index)),)
+        return self.image(pixels), *levels, self.category(label)
 
 
-def _callbacks(schedule: Schedule, advance: Advance, shown: bool) -> list[Any]:
+def _callbacks(task: Task, schedule: Schedule, advance: Advance, shown: bool) -> list[Any]:
     vision = imports.fastai("vision.all")
 
     class Told(vision.Callback):  # type: ignore[misc, name-defined]
@@ -169,7 +177,8 @@ def _callbacks(schedule: Schedule, advance: Advance, shown: bool) -> list[Any]:
 
         def after_epoch(self) -> None:
             if shown:
-                print(_line(self.epoch, schedule.epochs, self.recorder.values[-1]), file=sys.stderr)
+                done = _epoch(self.epoch, self.recorder.values[-1], task)
+                print(_line(done, schedule.epochs), file=sys.stderr)
 
     class Best(vision.Callback):  # type: ignore[misc, name-defined]
         """Stops early and keeps the best weights; fastai's own callbacks print to stdout."""
@@ -194,11 +203,15 @@ def _callbacks(schedule: Schedule, advance: Advance, shown: bool) -> list[Any]:
     return [Told()] if schedule.patience is None else [Told(), Best()]
 
 
-def _line(epoch: int, epochs: int, row: Any) -> str:
-    train_loss, valid_loss, accuracy = row[:3]
+def _epoch(index: int, row: Any, task: Task) -> Epoch:
+    return Epoch(index + 1, *row[: 2 + len(task.measures)])
+
+
+def _line(done: Epoch, epochs: int) -> str:
+    dice = "" if done.dice is None else f"  Dice {done.dice:.3f}"
     return (
-        f"epoch {epoch + 1}/{epochs}  train loss {train_loss:.3f}  "
-        f"validation loss {valid_loss:.3f}  accuracy {accuracy:.3f}"
+        f"epoch {done.epoch}/{epochs}  train loss {done.train_loss:.3f}  "
+        f"validation loss {done.valid_loss:.3f}  accuracy {done.accuracy:.3f}{dice}"
     )
 
 
@@ -226,16 +239,6 @@ def _found_lr(learner: Any, shown: bool) -> float:
     if shown:
         print(f"learning rate found: {found[0]:.2g}", file=sys.stderr)
     return float(found[0])
-
-
-def _body_and_head(network: Any) -> list[list[nn.Parameter]]:
-    """Two groups of weights: the pretrained body, and the head that starts anew."""
-    head = {id(parameter) for parameter in network.get_classifier().parameters()}
-    parameters = list(network.parameters())
-    return [
-        [parameter for parameter in parameters if id(parameter) not in head],
-        [parameter for parameter in parameters if id(parameter) in head],
-    ]
 
 
 @contextmanager

@@ -10,7 +10,9 @@ from torch.utils.data import Dataset as TorchDataset
 from mitate.data.decoding import read_image
 from mitate.data.records import Record
 from mitate.models.preprocessing import Preprocessing
+from mitate.training.masks import TrueMasks
 
+UNKNOWN = -1  # the level of pixels that nobody marked or left unmarked
 MEMORY = 4 * 2**30
 
 
@@ -21,6 +23,7 @@ class Photos(TorchDataset[tuple[Tensor, int]]):
         records: labelled images.
         class_names: gives each label its index.
         preprocessing: the classifier's own, so that training and use see the same geometry.
+        masks: of the photos that have one.
         memory: bytes that decoded photos may take; what goes beyond is decoded anew each time.
     """
 
@@ -29,15 +32,19 @@ class Photos(TorchDataset[tuple[Tensor, int]]):
         records: Sequence[Record],
         class_names: Sequence[str],
         preprocessing: Preprocessing,
+        masks: TrueMasks | None = None,
         memory: int = MEMORY,
     ) -> None:
         self.records = tuple(records)
         self.preprocessing = preprocessing
+        self.masks = masks
         index = {name: number for number, name in enumerate(class_names)}
         self.labels = [index[record.label or ""] for record in self.records]
         height, width = preprocessing.size
-        self.most_kept = memory // (height * width * len(preprocessing.mean))
+        planes = len(preprocessing.mean) + (masks is not None)
+        self.most_kept = memory // (height * width * planes)
         self.kept: dict[int, np.ndarray] = {}
+        self.kept_levels: dict[int, np.ndarray | None] = {}
 
     def __len__(self) -> int:
         return len(self.records)
@@ -54,3 +61,18 @@ class Photos(TorchDataset[tuple[Tensor, int]]):
         if len(self.kept) < self.most_kept:
             self.kept[index] = pixels
         return pixels
+
+    def levels(self, index: int) -> Tensor:
+        """What the photo's mask says of each pixel (H, W): 0 to 255, or ``UNKNOWN``."""
+        if index in self.kept_levels:
+            return self._of_levels(self.kept_levels[index])
+        path = self.records[index].path
+        levels = self.masks.levels(path, self.preprocessing) if self.masks else None
+        if len(self.kept_levels) < self.most_kept:
+            self.kept_levels[index] = levels
+        return self._of_levels(levels)
+
+    def _of_levels(self, levels: np.ndarray | None) -> Tensor:
+        if levels is None:
+            return torch.full(self.preprocessing.size, UNKNOWN, dtype=torch.int16)
+        return torch.from_numpy(levels).to(torch.int16)

@@ -1,12 +1,16 @@
-"""How good a classifier is on labelled images."""
+"""How good a classifier is on labelled images, and its segmentation on masks."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from mitate import imports
+from mitate.training.overlaps import Overlaps
+
+_DRAWN = "segmentation"
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,36 @@ class ClassScores:
 
 
 @dataclass(frozen=True)
+class RegionScores:
+    """Dice and IoU of one class in [0, 1], and its images with a mask; None where nothing is true.
+
+    Of a decoder with one region they are over the images of the class; of one with a region a
+    class, over the class's region in all images.
+    """
+
+    name: str
+    dice: float | None
+    iou: float | None
+    images: int
+
+
+@dataclass(frozen=True)
+class SegmentationScores:
+    """Dice and IoU over the pixels of all images that have a mask, and class by class."""
+
+    dice: float | None
+    iou: float | None
+    images: int
+    classes: tuple[RegionScores, ...]
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> "SegmentationScores":
+        """What ``asdict`` gave, read back."""
+        classes = tuple(RegionScores(**score) for score in stored["classes"])
+        return cls(stored["dice"], stored["iou"], int(stored["images"]), classes)
+
+
+@dataclass(frozen=True)
 class Scores:
     """Scores over a set of images.
 
@@ -29,25 +63,30 @@ class Scores:
         macro_f1: F1 averaged over the classes that have images.
         classes: one score a class.
         confusion: images by true class (row) and predicted class (column).
+        segmentation: of a classifier that was trained with masks.
     """
 
     accuracy: float
     macro_f1: float
     classes: tuple[ClassScores, ...]
     confusion: tuple[tuple[int, ...], ...]
+    segmentation: SegmentationScores | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for classifier.json."""
-        return asdict(self)
+        stored = asdict(self)
+        return stored if self.segmentation else {k: stored[k] for k in stored if k != _DRAWN}
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "Scores":
         """What ``as_dict`` gave, read back."""
+        drawn = stored.get(_DRAWN)
         return cls(
             accuracy=float(stored["accuracy"]),
             macro_f1=float(stored["macro_f1"]),
             classes=tuple(ClassScores(**score) for score in stored["classes"]),
             confusion=tuple(tuple(int(n) for n in row) for row in stored["confusion"]),
+            segmentation=SegmentationScores.from_dict(drawn) if drawn else None,
         )
 
 
@@ -69,3 +108,17 @@ def score(true: Sequence[int], predicted: Sequence[int], class_names: Sequence[s
         ),
         confusion=tuple(tuple(int(n) for n in row) for row in confusion),
     )
+
+
+def score_segmentation(
+    overlaps: Overlaps, true: Sequence[int], class_names: Sequence[str]
+) -> SegmentationScores:
+    """Score what was drawn on images with masks, of these true classes."""
+    regions = overlaps.counts.shape[1]
+    labels = torch.as_tensor(true, dtype=torch.long)
+    rows = []
+    for index, name in enumerate(class_names):
+        own = overlaps[labels == index] if regions == 1 else overlaps.region(index)
+        images = int((labels == index).sum())
+        rows.append(RegionScores(name, own.dice(), own.iou(), images))
+    return SegmentationScores(overlaps.dice(), overlaps.iou(), len(labels), tuple(rows))

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mitate.auditing.comparison import CONTROLS, Comparison, mask_batch
-from mitate.data.masks import MaskIndex
+from mitate.data.masks import Masks
 from mitate.data.records import Record
 from mitate.drawing.colour import COLORMAP, OPACITY, overlay
 from mitate.drawing.sheet import Sheet, save_sheet
@@ -80,7 +80,7 @@ def explain_photos(
     methods: Sequence[str],
     top_k: int | None = None,
     options: Mapping[str, Any] | None = None,
-    masks: MaskIndex | None = None,
+    masks: Masks | None = None,
     mask_value: int | None = None,
     style: Style | None = None,
     shown: bool = True,
@@ -172,7 +172,7 @@ def controls_beside(explainers: Sequence[Explainer], **settings: Any) -> list[Ex
 def _opened(
     classifier: Classifier,
     records: Sequence[Record],
-    masks: MaskIndex | None,
+    masks: Masks | None,
     mask_value: int | None,
     failures: list[str],
     advance: Callable[[float], None],

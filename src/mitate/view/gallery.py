@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from mitate.auditing.comparison import Comparison, mask_batch
-from mitate.data.masks import MaskIndex
+from mitate.data.masks import Masks
 from mitate.data.records import Record
 from mitate.drawing.colour import OPACITY, heat
 from mitate.errors import ImageError, UsageError
@@ -51,7 +51,7 @@ def build_report(
     options: Mapping[str, Any] | None = None,
     right: int = 3,
     wrong: int = 6,
-    masks: MaskIndex | None = None,
+    masks: Masks | None = None,
     mask_value: int | None = None,
     region: str = "the marked region",
     style: Style | None = None,
@@ -127,7 +127,7 @@ def build_report(
 def measure(
     explainers: Sequence[Explainer],
     records: Sequence[Record],
-    masks: MaskIndex,
+    masks: Masks,
     mask_value: int | None,
     *,
     shown: bool = True,
@@ -164,7 +164,7 @@ def _opened(
     classifier: Classifier,
     named: Sequence[tuple[Record, str]],
     failures: list[str],
-    masks: MaskIndex | None = None,
+    masks: Masks | None = None,
     mask_value: int | None = None,
 ) -> list[Shot]:
     preprocessing = classifier.preprocessing

@@ -11,12 +11,13 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
+from mitate.data import regions
 from mitate.data.dataset import Dataset, read_dataset
 from mitate.data.decoding import find_images, read_image, visible
-from mitate.data.masks import MaskIndex, read_mask
+from mitate.data.masks import Masks
 from mitate.data.records import Record, label_of
 from mitate.data.tables import TABLE_SUFFIXES, table_in
-from mitate.errors import DataError, ImageError, UsageError
+from mitate.errors import UsageError
 from mitate.models.classifier import Classifier
 from mitate.models.preprocessing import Preprocessing
 from mitate.training.fit import VALIDATION
@@ -83,7 +84,7 @@ def shown_names(paths: Sequence[Path]) -> list[str]:
 def open_shot(
     record: Record,
     name: str,
-    masks: MaskIndex | None = None,
+    masks: Masks | None = None,
     *,
     mask_value: int | None = None,
     preprocessing: Preprocessing,
@@ -94,32 +95,17 @@ def open_shot(
         ImageError: the photo or its mask cannot be read, or they differ in size.
     """
     photo = read_image(record.path)
-    try:
-        path = masks.find(record.path) if masks else None
-        drawn = read_mask(path, value=mask_value) if path is not None else None
-    except DataError as exc:  # this mask's fault only
-        raise ImageError(str(exc)) from exc
-    if drawn is None:
-        return Shot(record, name, photo)
-    if drawn.shape != (photo.height, photo.width):
-        raise ImageError(
-            f"{path} is {drawn.shape[1]}x{drawn.shape[0]} px and its photo {photo.width}x"
-            f"{photo.height}: a mask has the size of its photo"
-        )
-    return Shot(record, name, photo, preprocessing.mask(drawn))
+    drawn = masks.read(record.path, photo.size, value=mask_value) if masks else None
+    return Shot(record, name, photo, None if drawn is None else preprocessing.mask(drawn))
 
 
-def open_masks(source: str | Path | None) -> MaskIndex | None:
-    """Masks from a folder or a CSV, or none.
+def open_masks(source: str | Path | None) -> Masks | None:
+    """Masks or annotations, or none.
 
     Raises:
         DataError: there are none there.
     """
-    if source is None:
-        return None
-    if not Path(source).exists():
-        raise DataError(f"no masks at {source}: give a folder of masks or a CSV with path and mask")
-    return MaskIndex.open(source)
+    return None if source is None else regions.open_masks(source)
 
 
 def reported(

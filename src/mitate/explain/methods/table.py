@@ -179,6 +179,11 @@ class Method:
         return "pyramid" in self.needs
 
     @property
+    def can_teach(self) -> bool:
+        """Whether its maps can be differentiated with respect to the weights."""
+        return "gradients" in self.needs and {"activations", "gradients"} >= set(self.needs)
+
+    @property
     def takes_volumes(self) -> bool:
         """Whether it makes maps of volumes (b, channels, D, H, W) too."""
         return FLAT.isdisjoint(self.needs)
@@ -237,6 +242,7 @@ EXPLAINER_KEYWORDS = (
     "batch_size",
     "seed",
     "show_progress",
+    "differentiable",
 )
 
 
