@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,audit,dev]'
 	touch $(READY)
 
 demo: $(READY)  ## the main job from end to end, on simulated photos, into out/demo
@@ -29,7 +29,7 @@ types: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)  ## ratios beside the peers, in one process, into benchmarks/RESULTS.md
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev,peers]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,audit,dev,peers]'
 	$(BIN)/python -m benchmarks.maps
 
 clean:

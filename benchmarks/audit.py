@@ -2,9 +2,9 @@
 
 python -m benchmarks.audit [--quick]    prints the tables
 
-Every figure is a ratio of times in one process. A metric's time is set beside the forwards that it
-made, counted, times one image's share of the best batched forward, so that a metric of more forwards
-is not the worse for it.
+Every figure is a ratio of times in one process. A metric's time is set beside the forwards that
+it made, counted, times one image's share of the best batched forward, so that a metric of more
+forwards is not the worse for it.
 """
 
 import sys

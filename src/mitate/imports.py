@@ -17,7 +17,7 @@ from mitate.errors import MissingExtraError
 
 EXTRAS = {
     "fastai": "train",
-    "sklearn": "train",
+    "sklearn": "audit",
     "pycocotools": "train",
     "scipy": "audit",
     "transformers": "hf",

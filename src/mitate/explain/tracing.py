@@ -17,7 +17,7 @@ from torch.func import functionalize
 from torch.fx import GraphModule
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mitate.explain.evidence import Score
+from mitate.explain.blocks import Score
 from mitate.explain.flags import unseen
 from mitate.explain.fusion import fused
 from mitate.explain.grid import Grid

@@ -12,7 +12,7 @@ from mitate.auditing.audit import Audit, audit_images, with_reasons
 from mitate.auditing.files import write_audit
 from mitate.auditing.reasons import confused_pairs, find_reasons
 from mitate.auditing.subjects import Batch, Subjects, subjects_of
-from mitate.data.masks import MaskIndex
+from mitate.data.masks import Masks
 from mitate.data.records import Record
 from mitate.errors import ImageError, UsageError
 from mitate.explain.explainer import as_classifier
@@ -41,7 +41,7 @@ def audit(
     model: Any,
     data: str | Path | Images,
     *,
-    masks: str | Path | MaskIndex | Tensor | None = None,
+    masks: str | Path | Masks | Tensor | None = None,
     mask_value: int | None = None,
     labels: Labels | None = None,
     split: str | None = None,
@@ -142,7 +142,7 @@ class Given:
 
     subjects: Subjects
     photos: Sequence[Record] | Tensor
-    masks: MaskIndex | Tensor | None
+    masks: Masks | Tensor | None
     labels: Labels | None = None
     failures: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
@@ -183,7 +183,7 @@ def _with_reasons(
 def _given(
     classifier: Classifier,
     data: str | Path | Images,
-    masks: str | Path | MaskIndex | Tensor | None,
+    masks: str | Path | Masks | Tensor | None,
     mask_value: int | None,
     labels: Labels | None,
     split: str | None,
@@ -203,7 +203,7 @@ def _given(
             "and labels as folders or in the CSV of the data set"
         )
     records, notices = reported(Path(data), classifier, split)
-    index = masks if isinstance(masks, MaskIndex) else open_masks(masks)
+    index = masks if isinstance(masks, Masks) else open_masks(masks)
     records = with_known_labels(records, classifier.class_names)
     known = evenly(records, limit)
     subjects, failures = photo_subjects(classifier, known, index, mask_value, shown=shown)
@@ -233,7 +233,7 @@ def _of_images(
 def photo_subjects(
     classifier: Classifier,
     records: Sequence[Record],
-    masks: MaskIndex | None,
+    masks: Masks | None,
     mask_value: int | None,
     *,
     shown: bool = False,

@@ -12,7 +12,7 @@ from mitate.auditing.files import interval_file, remembered
 from mitate.auditing.gate import requirement_of
 from mitate.auditing.rivals import Rivals, set_beside
 from mitate.auditing.subjects import Subjects
-from mitate.data.masks import MaskIndex
+from mitate.data.masks import Masks
 from mitate.errors import ImageError, UsageError
 from mitate.explain.explainer import as_classifier
 from mitate.files import write_csv, write_text
@@ -29,7 +29,7 @@ def compare(
     second: Any,
     data: str | Path,
     *,
-    masks: str | Path | MaskIndex | None = None,
+    masks: str | Path | Masks | None = None,
     mask_value: int | None = None,
     split: str | None = None,
     limit: int | None = LIMIT,
@@ -73,7 +73,7 @@ def compare(
         ImageError: no photo can be read.
     """
     pair = (as_classifier(first), as_classifier(second))
-    index = masks if isinstance(masks, MaskIndex) else open_masks(masks)
+    index = masks if isinstance(masks, Masks) else open_masks(masks)
     records, notices = reported(Path(data), pair[0], split)
     chosen = evenly(records, limit)
     found = [

@@ -18,7 +18,7 @@ from mitate.auditing.reasons.numbers import interval_data, number_data, percent
 from mitate.auditing.reasons.photos import Images, images_of
 from mitate.auditing.reasons.places import Place, border_share, place_of
 from mitate.auditing.reasons.regions import hot_region, peaks_in
-from mitate.data.masks import MaskIndex
+from mitate.data.masks import Masks
 from mitate.data.records import Record
 from mitate.errors import UsageError
 from mitate.explain.explainer import Explainer
@@ -105,7 +105,7 @@ def confused_pairs(
     explainer: Explainer,
     *,
     labels: Labels | None = None,
-    masks: MaskIndex | Tensor | None = None,
+    masks: Masks | Tensor | None = None,
     mask_value: int | None = None,
     top: int = 3,
     batch_size: int = 16,

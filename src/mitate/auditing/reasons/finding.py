@@ -21,7 +21,7 @@ from mitate.auditing.reasons.photos import Images, Recorded, images_of
 from mitate.auditing.reasons.places import border_share, place_of
 from mitate.auditing.reasons.regions import hot_region, peaks_in
 from mitate.auditing.reasons.suspicion import judged, needs_pattern, ranked
-from mitate.data.masks import MaskIndex
+from mitate.data.masks import Masks
 from mitate.data.records import Record
 from mitate.explain.explainer import Explainer
 from mitate.explain.inputs import prepare
@@ -36,7 +36,7 @@ def find_reasons(
     explainer: Explainer,
     *,
     labels: Labels | None = None,
-    masks: MaskIndex | Tensor | None = None,
+    masks: Masks | Tensor | None = None,
     mask_value: int | None = None,
     seed: int = 0,
     batch_size: int = 16,

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mitate.data.decoding import read_image
-from mitate.data.masks import MaskIndex, read_mask
+from mitate.data.masks import Masks
 from mitate.data.records import Record
-from mitate.errors import DataError, ImageError, UsageError
+from mitate.errors import ImageError, UsageError
 from mitate.explain.targets import UNKNOWN, Labels, label_indices
 from mitate.models.classifier import Classifier
 
@@ -47,7 +47,7 @@ class Recorded:
     classifier: Classifier
     records: tuple[Record, ...]
     labels: tuple[int, ...]
-    masks: MaskIndex | None = None
+    masks: Masks | None = None
     mask_value: int | None = None
     failures: dict[int, str] = field(default_factory=dict)
 
@@ -77,18 +77,10 @@ class Recorded:
         return Batch(tuple(kept), self.classifier.inputs(photos), stacked)
 
     def _mask(self, record: Record, size: tuple[int, int]) -> np.ndarray:
-        try:
-            path = self.masks.find(record.path) if self.masks else None
-            drawn = None if path is None else read_mask(path, value=self.mask_value)
-        except DataError as exc:  # this mask's fault only
-            raise ImageError(str(exc)) from exc
+        masks, value = self.masks, self.mask_value
+        drawn = None if masks is None else masks.read(record.path, size, value=value)
         if drawn is None:
             return np.full(self.classifier.preprocessing.size, np.nan, dtype=np.float32)
-        if drawn.shape != size[::-1]:
-            raise ImageError(
-                f"{path} is {drawn.shape[1]}x{drawn.shape[0]} px and its photo {size[0]}x{size[1]}:"
-                " a mask has the size of its photo"
-            )
         return self.classifier.preprocessing.mask(drawn)
 
 
@@ -122,7 +114,7 @@ def images_of(
     photos: Sequence[Record] | Tensor,
     *,
     labels: Labels | None = None,
-    masks: MaskIndex | Tensor | None = None,
+    masks: Masks | Tensor | None = None,
     mask_value: int | None = None,
 ) -> Images:
     """Images to audit, out of records or of one preprocessed tensor.
@@ -154,7 +146,7 @@ def images_of(
         inputs = photos.detach().to(classifier.device, classifier.dtype)
         return Stacked(inputs, known or (UNKNOWN,) * len(photos), masks)
     if isinstance(masks, Tensor):
-        raise UsageError("masks of records are files: give MaskIndex.open(FOLDER)")
+        raise UsageError("masks of records are files: give mitate.data.regions.open_masks(FOLDER)")
     once = {n: i for i, n in enumerate(classifier.class_names) if _only(classifier, n)}
     own = tuple(once.get(record.label or "", UNKNOWN) for record in photos)
     return Recorded(classifier, tuple(photos), known or own, masks, mask_value)
