@@ -72,7 +72,11 @@ DEAR = (Case("resnet18", "layer4", 1),)
 
 def tables(wanted: tuple[str, ...] = ()) -> Iterator[str]:
     """Cheap methods on batches, those of many forwards on one image."""
-    many = {name for name, method in METHODS.items() if method.family in MANY_FORWARDS}
+    many = {
+        name
+        for name, method in METHODS.items()
+        if method.family in MANY_FORWARDS or method.cost.passes
+    }
     for cases, chosen in ((CHEAP, METHODS.keys() - many), (DEAR, many)):
         names = [name for name in METHODS if name in chosen and (not wanted or name in wanted)]
         for case in cases:
