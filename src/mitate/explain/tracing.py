@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -146,7 +146,9 @@ class Plan:
         return logits, classes, one, blind
 
 
-def traced(function: Callable[..., Any], *given: Tensor, mode: str = "real") -> GraphModule:
+def traced(
+    function: Callable[..., Any], *given: Tensor, mode: Literal["real", "fake"] = "real"
+) -> GraphModule:
     """Trace a function to a graph of core ATen operations.
 
     What the function meets of the network's weights is referred to, not copied. Numbers are
