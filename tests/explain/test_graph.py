@@ -348,6 +348,29 @@ def test_networks_that_no_graph_stands_for(network, images: int, message: str) -
         assert_equal(found, Explainer(model, "gradcam", "net.tapped")(batch, 2))
 
 
+def test_what_a_network_keeps_of_a_forward_stays_real() -> None:
+    class Keeping(Branching):
+        def forward(self, images: Tensor) -> Tensor:
+            self.kept = images.mean(0)
+            return self.net(images)
+
+    network, images = Keeping(), networks.make_images(2)
+    assert_compiles(network, images, "gradcam", "net.tapped")
+    assert type(network.kept) is Tensor
+    torch.testing.assert_close(network.kept * 2, images.flip(0).mean(0) * 1.6)
+
+
+def test_the_graph_can_be_exported() -> None:
+    images, compiled = networks.make_images(2), mitate.compile(classifier(), "gradcam", "tapped")
+    wanted = compiled(images)
+    (graph,) = graphs(compiled)
+    program = torch.export.export(graph, (images,))
+    logits, classes, maps, _ = program.module()(images)
+    torch.testing.assert_close(maps, wanted.maps)
+    torch.testing.assert_close(logits, wanted.logits)
+    assert torch.equal(classes, wanted.classes)
+
+
 def test_a_class_that_the_layer_does_not_see_is_flagged() -> None:
     network = networks.make("with relu")
     with torch.no_grad():

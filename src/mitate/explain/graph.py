@@ -69,7 +69,7 @@ def compile(
 
 
 @dataclass(frozen=True)
-class Traced:
+class StaticGraph:
     """A graph for batches of one size.
 
     Attributes:
@@ -100,7 +100,7 @@ class Compiled(Explainer):
         super().__init__(model, method, layer, **arguments)
         self.backend = _checked_backend(backend)
         self.top_k = checked_top_k(top_k, len(self.classifier.class_names))
-        self._graphs: dict[Any, Traced | None] = {}
+        self._graphs: dict[Any, StaticGraph | None] = {}
         missing = [need for need in self.method.needs if need not in TRACEABLE]
         self.is_traceable = not missing
         if missing:
@@ -133,7 +133,7 @@ class Compiled(Explainer):
         advance(len(inputs))
         return _explanation(traced.like, found)
 
-    def _traced(self, given: Sequence[Tensor], top_k: int) -> Traced | None:
+    def _traced(self, given: Sequence[Tensor], top_k: int) -> StaticGraph | None:
         """The graph for such a batch: one that there is, or a new one; None where none is right."""
         if not self.is_traceable:
             return None
@@ -152,7 +152,7 @@ class Compiled(Explainer):
             self._graphs[key] = self._checked(given, top_k)
         return self._graphs[key]
 
-    def _checked(self, given: Sequence[Tensor], top_k: int) -> Traced | None:
+    def _checked(self, given: Sequence[Tensor], top_k: int) -> StaticGraph | None:
         """Trace a batch, and compare what the graph gives with what the explainer gives."""
         wanted = given[1] if len(given) > 1 else None
         like = super()._explained(given[0], wanted, top_k, lambda forwards: None)
@@ -170,7 +170,7 @@ class Compiled(Explainer):
             return None
         if self.backend == "inductor":
             run = self._faster(run, given, like)
-        return Traced(run, _weights(self.classifier.network), like)
+        return StaticGraph(run, _weights(self.classifier.network), like)
 
     def _faster(self, run: Run, given: Sequence[Tensor], like: Explanation) -> Run:
         """The graph as inductor compiles it; as it is where inductor cannot."""

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -76,7 +76,7 @@ class Plan:
             def whole(*given: Tensor) -> tuple[Tensor, ...]:
                 return self._maps(self._each(single, top_k, given), given[0])
 
-            graph = traced(functionalize(whole, remove="mutations"), *given)
+            graph = traced(functionalize(whole, remove="mutations"), *given, mode="fake")
         graph.graph.eliminate_dead_code()
         graph.recompile()
         return graph
@@ -146,14 +146,18 @@ class Plan:
         return logits, classes, one, blind
 
 
-def traced(function: Callable[..., Any], *given: Tensor) -> GraphModule:
+def traced(
+    function: Callable[..., Any], *given: Tensor, mode: Literal["real", "fake"] = "real"
+) -> GraphModule:
     """Trace a function to a graph of core ATen operations.
 
-    What the function meets of the network's weights is referred to, not copied.
+    What the function meets of the network's weights is referred to, not copied. Numbers are
+    computed on the way where ``mode`` is ``real``, which a network needs that keeps some of them,
+    and not where it is ``fake``, which is quicker.
     """
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    make = make_fx(function, decompositions(), tracing_mode="fake", _allow_non_fake_inputs=True)
+    make = make_fx(function, decompositions(), mode, _allow_non_fake_inputs=mode == "fake")
     with torch.no_grad():
         return make(*given)
 
