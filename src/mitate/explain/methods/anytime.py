@@ -25,7 +25,7 @@ FIRST = 1 / 32  # of the live channels, drawn at random
 GROWTH = 1 / 3  # of the channels scored so far are scored in the next round
 FEWEST = 16  # channels in a round
 LEAST_CHANCE = 0.05  # of a channel to be drawn next, relative to the mean
-CAUTION = 1.5  # times the deviation: the guess has chosen its own channels
+CAUTION = 1.25  # times the deviation: the guess has chosen its own channels
 LEVEL = 0.95  # of the errors of the drawn maps lie under the estimate
 DRAWS = 200
 NODES = 64  # values of a score that its mean and deviation are taken over
@@ -106,7 +106,7 @@ class Course:
     Attributes:
         known: which channels were scored truly (m,).
         scores: theirs, and what is expected of the others (m, k).
-        error: of each map, as it is estimated (k,).
+        error: of each map, as it is estimated (k,); 1 at first.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Course:
         self.known = torch.zeros_like(live[live])
         self.scores = channels.new_zeros(len(channels), classes)
         self.deviation = torch.zeros_like(self.scores)
-        self.error = channels.new_ones(classes)
+        self.error = channels.new_full((classes,), float(len(channels) > 0))
         self.missed, self.allowed = self.error * 0, self.error * 0
 
     def first(self) -> Bool[Tensor, " c"]:
@@ -159,7 +159,7 @@ class Course:
         if self.known.all():
             self.error = torch.zeros_like(self.error)
             return torch.zeros_like(asked)
-        if not truth[new].isfinite().all():
+        if not (truth[new].isfinite().all() and self.masks.isfinite().all()):
             return self._of_all(~self.known)
         guess = guessed(
             self.masks, self.features, self.known, self.link.to(self.scores[self.known])
