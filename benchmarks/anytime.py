@@ -93,8 +93,8 @@ class Tally:
             yield f"{sum(values) / len(values):.4f}"
             yield f"{worst(values):.4f}"
         yield f"{sum(self.ended)} of {len(self.ended)}"
-        rate = f" ({100 * sum(self.within) / len(self.within):.0f} %)" if self.within else ""
-        yield f"{sum(self.within)} of {len(self.within)} maps{rate}"
+        kept, number = sum(self.within), len(self.within)
+        yield f"{kept} of {number} maps ({100 * kept / number:.0f} %)" if number else "none told"
 
 
 def measured(classifier: Classifier, layer: str, photos: Sequence[Path]) -> dict[float, Tally]:
