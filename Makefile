@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all lint types bench clean
+.PHONY: demo test test-all lint types bench bench-anytime clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +31,11 @@ types: $(READY)
 bench: $(READY)  ## ratios beside the peers, in one process, into benchmarks/RESULTS.md
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,audit,dev,peers]'
 	$(BIN)/python -m benchmarks.maps
+
+WEIGHTS ?= ../shared/weights
+PHOTOS ?= ../shared/photos/imagenet_sample
+bench-anytime: $(READY)  ## Score-CAM to a tolerance beside exact Score-CAM, into benchmarks/ANYTIME.md
+	$(BIN)/python -m benchmarks.anytime $(WEIGHTS) $(PHOTOS)
 
 clean:
 	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache .hypothesis

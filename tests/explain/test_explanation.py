@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from mitate.errors import UsageError
+from mitate.explain.estimate import Estimate
 from mitate.explain.explainer import Explainer
 from mitate.explain.explanation import Explanation, joined
 from mitate.explain.flags import Flag
@@ -135,6 +136,17 @@ def test_parts_are_joined_in_order() -> None:
     assert again.flags == explanation.flags
     assert again.pictures == explanation.pictures
     assert again.cost == explanation.cost
+
+
+def test_an_estimate_goes_with_its_images() -> None:
+    error = torch.rand(4, flagged().maps.shape[1])
+    estimate = Estimate(error, torch.arange(4), torch.arange(4) + 10)
+    explanation = dataclasses.replace(flagged(), estimate=estimate)
+    again = joined([explanation[:1], explanation[1:]]).estimate
+    for name, value in vars(estimate).items():
+        assert torch.equal(getattr(again, name), value), name
+    assert torch.equal(explanation[2].estimate.error, error[2:3])
+    assert joined([explanation[:1], flagged()[1:]]).estimate is None
 
 
 def test_what_a_part_does_not_know_is_not_shifted_onto_another() -> None:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mitate.errors import DataError
+from mitate.explain.estimate import Estimate
 from mitate.explain.explainer import Explainer
 from mitate.explain.explanation import Explanation
 from mitate.explain.files import as_json
@@ -45,6 +46,21 @@ def test_round_trip(tmp_path: Path) -> None:
     assert again.pictures is None
     assert again.overlay()[1][2].size == (24, 16)
     assert [p.name for p in path.parent.iterdir()] == ["説明.npz"]
+
+
+def estimated() -> Explanation:
+    error = torch.tensor([[0.01, 0.02, 0.0], [0.0, 0.0, 0.0]])
+    return explain(estimate=Estimate(error, torch.tensor([40, 60]), torch.tensor([60, 60])))
+
+
+def test_an_estimate_is_kept(tmp_path: Path) -> None:
+    explanation = estimated()
+    again = Explanation.load(explanation.save(tmp_path / "a.npz")).estimate
+    for name, value in vars(explanation.estimate).items():
+        assert torch.equal(getattr(again, name), value), name
+    classes = as_json(explanation)[0]["classes"]
+    assert [entry["error"] for entry in classes] == [0.01, 0.02, 0.0]
+    assert "error" not in as_json(explain())[0]["classes"][0]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
@@ -123,6 +139,14 @@ def write(path: Path, explanation: Explanation, **changes) -> Path:
         (
             {"header": {"flags": [{"image": 7, "target": 0, "kind": "zero", "reason": ""}]}},
             "flags name maps",
+        ),
+        (
+            {"header": {"estimate": {"error": [[0.1]] * 2, "scored": [1, 1], "channels": [2, 2]}}},
+            "estimate is of other maps",
+        ),
+        (
+            {"header": {"estimate": {"error": [[0.1] * 3] * 2, "scored": [1], "channels": [2, 2]}}},
+            "estimate is of another number",
         ),
         ({"maps": np.zeros((2, 3, 4))}, "other dimensions"),
         ({"maps": np.zeros((1, 3, 4, 6))}, "different numbers of images"),

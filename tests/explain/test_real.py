@@ -48,3 +48,21 @@ def test_a_dogs_map_lies_on_the_dog_and_a_cats_on_the_cat(
     print(method, explanation.layer, [round(value, 3) for value in shares])
     assert min(shares) > 0.7
     assert not explanation.flags
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("layer", "most"), [("bn2", 1 / 8), ("blocks.4", 1.0)])
+def test_scorecam_to_a_tolerance_tells_how_near_it_is(
+    shared: Path, classifier: mitate.Classifier, layer: str, most: float
+) -> None:
+    photo = shared / "photos" / "both.png"
+    exact = mitate.Explainer(classifier, "scorecam", layer)(photo, 1)
+    made = mitate.Explainer(classifier, "scorecam", layer, tolerance=0.05)(photo, 1)
+    told = made.estimate
+    pair = torch.stack([made.maps.flatten(), exact.maps.flatten()])
+    error = 1 - float(torch.corrcoef(pair)[0, 1])
+    print(layer, int(told.scored), int(told.channels), float(told.error), error)
+    assert error <= float(told.error) + 1e-6 <= 0.05 + 1e-6
+    assert int(told.scored) <= most * int(told.channels)
+    assert made.cost == 1 + int(told.scored)
+    assert exact.cost == 1 + int(told.channels)

@@ -179,7 +179,11 @@ def _inconsistency(
 
 
 def as_json(explanation: Explanation) -> list[dict[str, object]]:
-    """One plain object an image: name, true class, and the explained classes in order."""
+    """One plain object an image: name, true class, and the explained classes in order.
+
+    A class has the ``error`` of its map where that is estimated.
+    """
+    told = explanation.estimate
     return [
         {
             "image": explanation.names[i] if explanation.names else str(i),
@@ -190,6 +194,7 @@ def as_json(explanation: Explanation) -> list[dict[str, object]]:
                     "name": explanation.name_of(i, j),
                     word(explanation.task): _rounded(float(explanation.probabilities[i, j])),
                     "flag": flag.reason if (flag := explanation.flag_of(i, j)) else None,
+                    **({"error": _rounded(float(told.error[i, j]))} if told else {}),
                 }
                 for j in range(explanation.classes.shape[1])
             ],

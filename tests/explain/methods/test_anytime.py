@@ -253,6 +253,24 @@ def test_scores_that_are_not_finite_are_flagged() -> None:
     assert torch.equal(made.estimate.scored, made.estimate.channels)
 
 
+def test_an_image_without_live_channels_has_nothing_to_estimate() -> None:
+    classifier = wide()
+    nn.init.zeros_(classifier.network.tapped[0].weight)
+    made = Explainer(classifier, "scorecam", "tapped", tolerance=0.1)(images(1))
+    assert [flag.kind for flag in made.flags] == ["zero"] * 3
+    assert not made.estimate.error.any()
+    assert not made.estimate.channels.any()
+
+
+def test_masks_that_are_not_finite_are_not_guessed_from() -> None:
+    activations = smooth(1, 64, *GRID, seed=2)
+    activations[0, 5, 0, 0] = float("inf")
+    scores = of_the_masks(smooth(1, 64, *GRID, seed=2), 2)
+    weights, _, asked = estimate(activations, scores)
+    assert asked.all()
+    assert torch.equal(weights, scores.mT)
+
+
 def test_half_precision() -> None:
     network = wide().network.bfloat16()
     classifier = Classifier.from_module(network, classes=networks.CLASSES)

@@ -25,7 +25,7 @@ FIRST = 1 / 32  # of the live channels, drawn at random
 GROWTH = 1 / 3  # of the channels scored so far are scored in the next round
 FEWEST = 16  # channels in a round
 LEAST_CHANCE = 0.05  # of a channel to be drawn next, relative to the mean
-CAUTION = 1.5  # times the deviation: the guess has chosen its own channels
+CAUTION = 1.25  # times the deviation: the guess has chosen its own channels
 LEVEL = 0.95  # of the errors of the drawn maps lie under the estimate
 DRAWS = 200
 NODES = 64  # values of a score that its mean and deviation are taken over
@@ -81,32 +81,33 @@ def estimated_weights(
         signed: whether the map keeps its negative side.
     """
     courses = [
-        Course(activation, kept, classes, link, generator, signed)
+        Course(activation.cpu(), kept.cpu(), classes, link, generator, signed)
         for activation, kept, generator in zip(activations, live, generators, strict=True)
     ]
     wanted = torch.stack([course.first() for course in courses])
     while wanted.any():
-        scores = score(wanted)
+        scores = score(wanted.to(live.device)).cpu()
         following = [
             course.told(scores[i], wanted[i], tolerance) if wanted[i].any() else wanted[i]
             for i, course in enumerate(courses)
         ]
         wanted = torch.stack(following)
-    weights = torch.stack([course.weights() for course in courses]).to(activations.dtype)
-    error = torch.stack([course.error for course in courses]).to(activations.dtype)
-    scored = torch.stack([course.known.sum() for course in courses])
+    weights = torch.stack([course.weights() for course in courses]).to(activations)
+    error = torch.stack([course.error for course in courses]).to(activations)
+    scored = torch.stack([course.known.sum() for course in courses]).to(live.device)
     return weights.mT, Estimate(error, scored, live.sum(1))
 
 
 class Course:
     """One image on its way from few scored channels to enough of them.
 
-    Its tensors are of the m live channels, in double precision.
+    Its tensors are of the m live channels, in double precision, on the CPU: that is where random
+    numbers are drawn, and what is done with them is small beside a forward.
 
     Attributes:
         known: which channels were scored truly (m,).
         scores: theirs, and what is expected of the others (m, k).
-        error: of each map, as it is estimated (k,).
+        error: of each map, as it is estimated (k,); 1 at first.
     """
 
     def __init__(
@@ -136,7 +137,7 @@ class Course:
         self.known = torch.zeros_like(live[live])
         self.scores = channels.new_zeros(len(channels), classes)
         self.deviation = torch.zeros_like(self.scores)
-        self.error = channels.new_ones(classes)
+        self.error = channels.new_full((classes,), float(len(channels) > 0))
         self.missed, self.allowed = self.error * 0, self.error * 0
 
     def first(self) -> Bool[Tensor, " c"]:
@@ -145,7 +146,7 @@ class Course:
         drawn = max(FEWEST, math.ceil(FIRST * number))
         some = torch.randperm(number, generator=self.generator)[:drawn]
         chosen = torch.full_like(self.known, number <= 2 * FEWEST)
-        chosen[some.to(chosen.device)] = True
+        chosen[some] = True
         return self._of_all(chosen)
 
     def told(
@@ -159,7 +160,7 @@ class Course:
         if self.known.all():
             self.error = torch.zeros_like(self.error)
             return torch.zeros_like(asked)
-        if not truth[new].isfinite().all():
+        if not (truth[new].isfinite().all() and self.masks.isfinite().all()):
             return self._of_all(~self.known)
         guess = guessed(
             self.masks, self.features, self.known, self.link.to(self.scores[self.known])
@@ -186,7 +187,7 @@ class Course:
 
     def _expected(self, guess: Guess) -> None:
         """Mean and deviation of the unknown scores, from equally likely values of each."""
-        steps = (torch.arange(NODES, device=self.live.device) + 0.5) / NODES
+        steps = (torch.arange(NODES) + 0.5) / NODES
         nodes = torch.special.ndtri(steps.to(guess.mean.dtype))
         values = self.link.back(guess.mean[..., None] + guess.deviation[..., None] * nodes)
         self.scores[~self.known] = values.mean(-1)
@@ -197,7 +198,7 @@ class Course:
         worse = where(self.allowed > 0, self.missed / self.allowed, 1).clamp_min(1).sqrt()
         deviation = CAUTION * worse * self.deviation[~self.known]
         normal = torch.randn(len(root), DRAWS, generator=self.generator, dtype=torch.float64)
-        drawn = (root @ normal.to(root.device)).mT
+        drawn = (root @ normal).mT
         maps = self.scores.mT @ self.planes
         off = torch.stack([(drawn * each) @ self.planes[~self.known] for each in deviation.T])
         likely = maps[:, None] + off
@@ -207,18 +208,18 @@ class Course:
     def _next(self, tolerance: float) -> Bool[Tensor, " m"]:
         """Draw unknown channels by how uncertain they leave the maps that are not done."""
         blurs = self.deviation * self.size
-        open_classes = self.error > tolerance
-        chosen = blurs / blurs.norm(dim=0).clamp_min(torch.finfo(blurs.dtype).tiny)
-        chance = (chosen[:, open_classes] if open_classes.any() else chosen).amax(1)
+        shares = blurs / blurs.norm(dim=0).clamp_min(torch.finfo(blurs.dtype).tiny)
+        chance = shares[:, ~(self.error <= tolerance)].amax(1)
         chance = chance.maximum(LEAST_CHANCE * chance[~self.known].mean())
         known = int(self.known.sum())
         number = min(len(self.known) - known, max(FEWEST, math.ceil(GROWTH * known)))
         luck = torch.rand(len(self.known), generator=self.generator, dtype=torch.float64)
-        order = luck.to(chance.device).log() / chance.clamp_min(torch.finfo(chance.dtype).tiny)
+        order = luck.log() / chance.clamp_min(torch.finfo(chance.dtype).tiny)
         picked = order.masked_fill(self.known, -torch.inf).topk(number).indices
         return torch.zeros_like(self.known).scatter(0, picked, True)
 
     def _of_all(self, chosen: Bool[Tensor, " m"]) -> Bool[Tensor, " c"]:
+        """Choose among all channels."""
         every = torch.zeros_like(self.live)
         every[self.live] = chosen
         return every

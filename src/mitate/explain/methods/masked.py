@@ -186,11 +186,11 @@ def _estimated(
     signed: bool,
 ) -> tuple[Float[Tensor, "b k c"], Estimate]:
     """Score-CAM's weights from as few channels as the tolerance allows."""
-    own = scorer.own_logits()[:, None].double()
+    own = scorer.own_logits()[:, None].cpu().double()
 
     def score(wanted: Bool[Tensor, "b c"]) -> Float[Tensor, "b c k"]:
         if channel_softmax:  # up to its denominator, which is the same for all channels
-            return (scorer.logits(activations, wanted).double() - own).exp()
+            return (scorer.logits(activations, wanted).cpu().double() - own).exp()
         return scorer.probabilities(activations, wanted)
 
     link = VALUE if scorer.task == "regression" else PROBABILITY
