@@ -38,7 +38,8 @@ class Level:
 
     def rest(self, values: Planes, right: Planes | float = 0.0) -> Planes:
         """What the equations of the missing cells are off by."""
-        return around(values).add_(right).sub_(self.degree * values).mul_(self.holes)
+        found = around(values).add_(right)
+        return found.addcmul_(self.degree, values, value=-1).mul_(self.holes)
 
     def swept(self, values: Planes, right: Planes, sweeps: int) -> Planes:
         """Values, which are zero but where a cell is missing, after damped sweeps."""
@@ -60,18 +61,15 @@ def impute(
     """
     holes = missing[:, None].to(images.dtype)
     levels, planes = _levels(holes), pulled(images, 1 - holes)
-    rest = levels[0].rest(planes)
-    way, slope = torch.zeros_like(planes), torch.zeros_like(planes)
-    size = torch.zeros_like(planes[..., :1, :1])
+    rest, way, slope = levels[0].rest(planes), None, None
     for _ in range(cycles):
         found = _cycle(levels, rest)
-        # Polak and Ribiere's: ``slope`` is how the rest fell along the way before.
-        way = found - _over(_dot(found, slope), size) * way
-        slope = -levels[0].rest(way)
-        length = _over(_dot(way, rest), _dot(way, slope))
-        planes = planes + length * way
-        rest = rest - length * slope
-        size = _dot(way, slope)
+        if way is not None and slope is not None:  # Polak and Ribiere's, from the way before
+            found.addcmul_(_over(_dot(found, slope), _dot(way, slope)), way, value=-1)
+        way, slope = found, levels[0].rest(found)  # the rest rises by the slope along the way
+        length = _over(_dot(way, rest), -_dot(way, slope))
+        planes = planes.addcmul(length, way)
+        rest.addcmul_(length, slope)
     return planes
 
 
@@ -101,10 +99,10 @@ def pulled(images: Planes, known: Holes) -> Planes:
 def _levels(holes: Holes) -> list[Level]:
     """The grid and coarser ones, on which a cell is missing if all that it covers is."""
     degree = around(torch.ones_like(holes[:1]))
-    levels = [Level(holes, degree, DAMPING * holes / degree)]
+    levels = [Level(holes, degree, holes * (DAMPING / degree))]
     if min(holes.shape[-2:]) <= SMALLEST or not holes.any():
         return levels
-    return levels + _levels(-F.max_pool2d(-holes, 2, ceil_mode=True))
+    return levels + _levels((F.avg_pool2d(holes, 2, ceil_mode=True) == 1).to(holes.dtype))
 
 
 def _cycle(levels: list[Level], right: Planes) -> Planes:
@@ -126,7 +124,7 @@ def _dot(one: Planes, two: Planes) -> Float[Tensor, "b channels 1 1"]:
 
 
 def _over(number: Tensor, divisor: Tensor) -> Tensor:
-    return torch.where(divisor > 0, number / torch.where(divisor > 0, divisor, 1), 0)
+    return torch.where(divisor == 0, 0, number / torch.where(divisor == 0, 1, divisor))
 
 
 def _enlarged(coarse: Tensor, like: Tensor) -> Tensor:
