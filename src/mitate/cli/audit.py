@@ -32,6 +32,7 @@ def audit(
     *,
     masks: Path | None = None,
     mask_value: int | None = None,
+    object_value: int | None = None,
     out: OutFolder = None,
     method: MethodNames = (),
     layer: LayerNames = (),
@@ -57,6 +58,8 @@ def audit(
         data: photos, a folder of them, or a data set; of one with splits the validation part.
         masks: a folder or a CSV of masks of the right places: adds localisation and reliance.
         mask_value: the value that marks the region in index masks.
+        object_value: the value that marks the object around the region in index masks: regions
+            elsewhere then lie on it.
         out: the folder for report.html, audit.csv and audit.json; an interrupted audit goes on
             from what lies there.
         method: a method (mitate methods) to compare; repeat it. Six when not given.
@@ -94,6 +97,7 @@ def audit(
         data,
         masks=masks,
         mask_value=mask_value,
+        object_value=object_value,
         out=out,
         methods=method or None,
         layers=layer or None,

@@ -26,12 +26,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Shot:
-    """One photo to explain, decoded."""
+    """One photo to explain, decoded, with the true region and the object around it."""
 
     record: Record
     name: str
     photo: Image.Image
     mask: np.ndarray | None = None
+    around: np.ndarray | None = None
 
 
 def gather(
@@ -86,9 +87,12 @@ def open_shot(
     masks: MaskIndex | None = None,
     *,
     mask_value: int | None = None,
+    object_value: int | None = None,
     preprocessing: Preprocessing,
 ) -> Shot:
     """Decode a photo and bring its mask to the network's input.
+
+    The object is what has ``object_value``, and the region on it.
 
     Raises:
         ImageError: the photo or its mask cannot be read, or they differ in size.
@@ -97,6 +101,11 @@ def open_shot(
     try:
         path = masks.find(record.path) if masks else None
         drawn = read_mask(path, value=mask_value) if path is not None else None
+        around = (
+            read_mask(path, value=object_value) | drawn
+            if drawn is not None and path is not None and object_value is not None
+            else None
+        )
     except DataError as exc:  # this mask's fault only
         raise ImageError(str(exc)) from exc
     if drawn is None:
@@ -106,7 +115,8 @@ def open_shot(
             f"{path} is {drawn.shape[1]}x{drawn.shape[0]} px and its photo {photo.width}x"
             f"{photo.height}: a mask has the size of its photo"
         )
-    return Shot(record, name, photo, preprocessing.mask(drawn))
+    wider = None if around is None else preprocessing.mask(around)
+    return Shot(record, name, photo, preprocessing.mask(drawn), wider)
 
 
 def open_masks(source: str | Path | None) -> MaskIndex | None:
