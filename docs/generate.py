@@ -1,6 +1,6 @@
-"""Writes what the docs take from the program itself: the commands and the table of methods.
+"""Writes what the docs take from the program itself: commands, tables of methods and of metrics.
 
-Run it after a command or a method has changed: .venv/bin/python docs/generate.py
+Run it after a command, a method or a metric has changed: .venv/bin/python docs/generate.py
 """
 
 from collections.abc import Mapping
@@ -8,6 +8,8 @@ from pathlib import Path
 
 from cyclopts import Argument
 
+from mitate.auditing.plan import Plan
+from mitate.auditing.table import EXPLAINED, METRICS, Metric
 from mitate.cli.app import COMMANDS, app
 from mitate.explain.methods import METHODS
 
@@ -58,10 +60,48 @@ def methods() -> str:
     return "\n".join(map(_row, rows))
 
 
+def metrics() -> str:
+    """The table of metrics in metrics.md."""
+    rows = [
+        ("metric", "family", "what it is", "better", "options", "cost", "published"),
+        ("---",) * 7,
+        *(
+            (
+                f"`{metric.name}`" + (" (masks)" if metric.needs_masks else ""),
+                metric.family,
+                metric.summary.replace("``", "`"),
+                f"{metric.better}, {metric.range[0]:g} to {metric.range[1]:g}",
+                _options(metric.options),
+                _cost(metric),
+                _linked(metric.cite),
+            )
+            for metric in METRICS.values()
+        ),
+    ]
+    return "\n".join(map(_row, rows))
+
+
 def with_methods(page: str) -> str:
     """A page whose table of methods is written anew."""
+    return _with(page, methods())
+
+
+def with_metrics(page: str) -> str:
+    """A page whose table of metrics is written anew."""
+    return _with(page, metrics())
+
+
+def _with(page: str, table: str) -> str:
     before, _, rest = page.partition(BEGIN)
-    return f"{before}{BEGIN}\n\n{methods()}\n\n{END}{rest.partition(END)[2]}"
+    return f"{before}{BEGIN}\n\n{table}\n\n{END}{rest.partition(END)[2]}"
+
+
+def _cost(metric: Metric) -> str:
+    plan = Plan.of([metric], {metric.name: metric.options})
+    maps = metric.maps_asked(metric.options)
+    maps += sum(EXPLAINED.get(need, 0) for need in metric.needs)
+    parts = {"shared": len(plan.common), "forwards": len(plan.own), "maps": maps}
+    return ", ".join(f"{number} {word}" for word, number in parts.items() if number) or "none"
 
 
 def _command(name: str, summary: str) -> str:
@@ -122,10 +162,11 @@ def _row(cells: tuple[str, ...]) -> str:
 
 
 def main() -> None:
-    """Write both."""
+    """Write all of them."""
     (DOCS / "commands.md").write_text(commands(), encoding="utf-8")
-    page = DOCS / "methods.md"
-    page.write_text(with_methods(page.read_text(encoding="utf-8")), encoding="utf-8")
+    for name, written in (("methods.md", with_methods), ("metrics.md", with_metrics)):
+        page = DOCS / name
+        page.write_text(written(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

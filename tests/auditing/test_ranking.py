@@ -29,6 +29,13 @@ def test_a_constant_map_does_not_go_from_its_corner():
     assert torch.equal(found, orders(2, 64).argsort(1).argsort(1))
 
 
+def test_a_constant_map_is_constant_after_interpolation():
+    cells = torch.full((1, 1, 4, 6), 0.1)
+    for exact in (cells, cells.double()):
+        pixels = torch.nn.functional.interpolate(exact, (16, 24), mode="bilinear")[:, 0]
+        assert not levels(pixels).any()
+
+
 def test_what_interpolation_makes_of_equal_cells_is_equal():
     cells = torch.full((1, 1, 7, 7), 0.1) + 1e-9 * torch.rand(1, 1, 7, 7)
     cells[..., 3, 3] = 1

@@ -222,6 +222,11 @@ def test_command_reference_is_fresh(generate: ModuleType):
     assert text_of(DOCS / "commands.md") == generate.commands(), f"run {generate.REGENERATE}"
 
 
+def test_metric_table_is_fresh(generate: ModuleType):
+    page = text_of(DOCS / "metrics.md")
+    assert page == generate.with_metrics(page), f"run {generate.REGENERATE}"
+
+
 def test_method_table_is_fresh(generate: ModuleType):
     page = text_of(DOCS / "methods.md")
 

@@ -124,3 +124,21 @@ def test_scores_keep_the_gradients_of_masks_on_their_own_grid() -> None:
     scores = make_scorer(network, images).logits(masks, torch.ones(1, 3, dtype=torch.bool))
     (slopes,) = torch.autograd.grad(scores.sum(), masks)
     assert slopes.any()
+
+
+def test_altered_images_are_made_for_whole_batches_and_scored_once() -> None:
+    watched, images = Watched(networks.make("with relu")), networks.make_images(3)
+    wanted = torch.ones(3, 4, dtype=torch.bool)
+    wanted[1, 2] = False
+    made: list[tuple[list[int], list[int]]] = []
+
+    def make(owners: Tensor, numbers: Tensor) -> Tensor:
+        made.append((owners.tolist(), numbers.tolist()))
+        return images[owners] * numbers[:, None, None, None]
+
+    scores = make_scorer(watched, images, batch_size=6).altered(wanted, make)
+    assert watched.batches == [6, 5]
+    assert made[0] == ([0, 1, 2, 0, 1, 2], [0, 0, 0, 1, 1, 1])
+    expected = watched.inner(2 * images).softmax(1)[:, [0, 2]]
+    torch.testing.assert_close(scores[[0, 2], 2], expected[[0, 2]])
+    assert not scores[1, 2].any()

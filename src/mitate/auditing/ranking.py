@@ -12,9 +12,13 @@ LEVELS = 2**20  # values that differ by less than this part of the map's range a
 def levels(values: Float[Tensor, "b H W"]) -> Int[Tensor, "b H W"]:
     """Values as whole numbers from 0, the map's least, so that equal ones are equal exactly.
 
-    Bilinear interpolation gives equal cells values that differ by rounding.
+    Bilinear interpolation gives equal cells values that differ by rounding. A map whose range is a
+    millionth of its size is constant.
     """
-    return (to_unit_range(values.double()) * LEVELS).round().long()
+    exact = values.double()
+    low, high = exact.amin((-2, -1), keepdim=True), exact.amax((-2, -1), keepdim=True)
+    varied = high - low > torch.maximum(low.abs(), high.abs()) / LEVELS
+    return torch.where(varied, to_unit_range(exact) * LEVELS, 0).round().long()
 
 
 def tie_orders(

@@ -58,7 +58,7 @@ def max_sensitivity(
     family="robustness",
     better="higher",
     range=(-1, 1),
-    cite="Alvarez-Melis and Jaakkola 2018, arXiv:1806.08049 (in spirit); variants of grad-cam",
+    cite="Alvarez-Melis and Jaakkola 2018, arXiv:1806.08049 (with correlation)",
 )
 def stability(
     maps: Float[Tensor, "b h w"], variants: Float[Tensor, "b variants h w"]
