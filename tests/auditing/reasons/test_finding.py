@@ -10,6 +10,7 @@ from mitate.errors import TargetError, UsageError
 from mitate.explain.explainer import Explainer
 
 PATCH = 4
+RED = torch.tensor([1.0, 0.1, 0.1])[:, None, None]
 
 
 def found_by_class(reasons):
@@ -36,6 +37,17 @@ def test_the_planted_corner_is_found_with_its_class_and_its_flips(planted):
         "100 % of 'stamped' is decided by the lower right corner; hiding it flips 100 % of them "
         "(as much elsewhere: 0 %)",
     )
+
+
+def test_a_stamp_on_a_part_of_a_class_is_a_group_of_its_own(planted):
+    """The others of the class are red at a place of their own, which is no wrong reason."""
+    images = planted.images.clone()
+    images[12:24] = torch.where(planted.masks[12:24, None] > 0, RED, images[:12])
+    reasons = find_reasons(planted.classifier, images, planted.explainer(), shown=False)
+    (group,) = reasons.found
+    assert group.members == tuple(range(24, 32))
+    assert group.share == pytest.approx(0.4)
+    assert group.words.startswith("40 % of 'stamped' is decided by the lower right corner")
 
 
 def test_with_masks_too_as_nothing_that_they_mark_is_there(planted):

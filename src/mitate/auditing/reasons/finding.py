@@ -48,7 +48,8 @@ def find_reasons(
     what the network sees there (SpRAy: Lapuschkin et al. 2019, doi:10.1038/s41467-019-08987-4). The
     region where a group's mean map is hot is then replaced by background, and how often that flips
     the decision is compared with random places of the same shape and size in the same images.
-    ``suspicion.judged`` says when that makes a wrong reason. It costs the explainer's own cost and
+    ``suspicion.judged`` says when that makes a wrong reason. An image is decided to be its most
+    probable class, also where several can be true. It costs the explainer's own cost and
     ten forwards an image.
 
     Args:
@@ -210,5 +211,7 @@ class _Search:
 
 def _medoid(features: Float[np.ndarray, "m d"]) -> int:
     """The row whose distances to all the others add up to the least."""
-    distances = np.sqrt(((features[:, None] - features[None]) ** 2).sum(2))
-    return int(distances.sum(1).argmin())
+    lengths = (features**2).sum(1)
+    squares = lengths[:, None] + lengths[None] - 2 * features @ features.T
+    # Rounded, so that of equal images the first is taken whatever order the products are summed in.
+    return int(np.sqrt(squares.clip(0)).sum(1).round(6).argmin())

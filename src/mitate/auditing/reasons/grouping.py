@@ -8,7 +8,7 @@ from mitate import imports
 FEWEST_TO_SPLIT = 8
 MOST_GROUPS = 8
 NEIGHBOURS = 7
-LOOSE = 0.15  # an eigenvalue above this does not belong to a part that hangs loosely on the rest
+LOOSE = 0.2  # an eigenvalue above this does not belong to a part that hangs loosely on the rest
 
 
 def group(features: Float[np.ndarray, "n d"], seed: int = 0) -> Int[np.ndarray, " n"]:
