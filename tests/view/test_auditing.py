@@ -13,7 +13,7 @@ import seeing
 import tiny
 from mitate.data.masks import MaskIndex
 from mitate.data.paddy import CLASSES, write_paddy
-from mitate.errors import DataError, ImageError, UsageError
+from mitate.errors import DataError, ImageError, MissingExtraError, UsageError
 from mitate.view.audited import audit_report
 from mitate.view.auditing import photo_subjects
 from mitate.view.photos import reported
@@ -163,7 +163,7 @@ def test_simulated_paddy_from_end_to_end(tmp_path):
     assert energy.images + energy.missing == 10
     assert energy.missing >= 1  # a normal leaf has no symptom
     assert done.usage is not None
-    assert done.usage.fall.images == energy.images
+    assert done.usage.fall.images == 9
     assert done.reasons is not None
     assert done.verdict.outcome == "guessing"
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
@@ -173,6 +173,18 @@ def test_simulated_paddy_from_end_to_end(tmp_path):
         "parts",
         "report.html",
     ]
+
+
+def test_without_the_extra_the_rest_is_audited(folders, monkeypatch):
+    from mitate.view import auditing
+
+    def missing(*_, **__):
+        raise MissingExtraError("pip install 'mitate[audit]'")
+
+    monkeypatch.setattr(auditing, "find_reasons", missing)
+    done = mitate.audit(seeing.honest(), folders[0], limit=6, metrics=("sparseness",), **SETTINGS)
+    assert done.reasons is None
+    assert "wrong reasons were not looked for: pip install 'mitate[audit]'" in done.notices
 
 
 def test_a_limit_takes_some_evenly(folders):

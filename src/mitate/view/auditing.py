@@ -15,7 +15,7 @@ from mitate.auditing.reasons import confused_pairs, find_reasons
 from mitate.auditing.subjects import Batch, Subjects, subjects_of
 from mitate.data.masks import MaskIndex
 from mitate.data.records import Record
-from mitate.errors import ImageError, UsageError
+from mitate.errors import ImageError, MissingExtraError, UsageError
 from mitate.explain.explainer import as_classifier
 from mitate.explain.inputs import Images, prepare
 from mitate.explain.targets import UNKNOWN, Labels, label_indices
@@ -176,7 +176,11 @@ def _with_reasons(
         "shown": shown,
     }
     seed = audit.parameters["seed"]
-    found = find_reasons(audit.classifier, photos, audit.explainer, seed=seed, **settings)
+    try:
+        found = find_reasons(audit.classifier, photos, audit.explainer, seed=seed, **settings)
+    except MissingExtraError as exc:
+        notice = f"wrong reasons were not looked for: {exc}"
+        return replace(audit, notices=(*audit.notices, notice))
     pairs = (
         confused_pairs(audit.classifier, photos, audit.explainer, **settings)
         if audit.subjects.labelled
