@@ -64,7 +64,7 @@ def test_photos_are_found_with_labels_and_masks(audited):
 
 def test_files_and_tensors_are_audited_alike(audited, folders):
     done, _ = audited
-    inputs, masks, labels = seeing.tensors(12)
+    inputs, masks, labels = seeing.tensors(12, tinted=False)
     order = [int(name[:3]) for name in sorted(done.subjects.names)]
     same = mitate.audit(
         seeing.honest(),
@@ -203,6 +203,11 @@ def test_a_limit_takes_some_evenly(folders):
 def test_what_photos_on_disk_have_on_disk(folders, given):
     with pytest.raises(UsageError, match="on disk"):
         mitate.audit(seeing.honest(), folders[0], **given)
+
+
+def test_less_than_no_photo_is_refused_before_the_work(folders):
+    with pytest.raises(UsageError, match="reasons is -1"):
+        mitate.audit(seeing.honest(), folders[0], reasons=-1)
 
 
 @pytest.mark.parametrize("given", [{"split": "valid"}, {"masks": "masks"}])

@@ -109,6 +109,8 @@ def audit(
         UsageError: anything that cannot be audited; DataError: data or masks that cannot be used;
         ImageError: none of the photos can be read.
     """
+    if reasons is not None and reasons < 0:
+        raise UsageError(f"reasons is {reasons}: use 0 for none, or more images")
     classifier = as_classifier(model)
     folder = None if out is None else Path(out)
     values = (mask_value, object_value)
