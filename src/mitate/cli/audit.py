@@ -145,9 +145,11 @@ def print_gate(gate: "tuple[Outcome, ...]") -> None:
 
 
 def _print_audit(done: "Audit") -> None:
+    from mitate.data.wording import counted
+
     pick = str(done.parameters["pick"])
     rows = [_row(line, pick) for line in done.ranked()]
-    title = f"{done.values.images} images, by {pick.replace('_', ' ')}"
+    title = f"{counted(done.values.images, 'image')}, by {pick.replace('_', ' ')}"
     columns = ("map", "layer", "mean", "95 % interval", "images", "forwards", "")
     print_table(columns, rows, title=title)
     print(done.verdict.headline)
