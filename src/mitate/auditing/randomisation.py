@@ -4,21 +4,20 @@ A map that stays as it is when the weights are drawn anew, or when another class
 not tell of the network's decision.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from mitate.auditing.ranking import LEVELS, levels
+from mitate.auditing.redrawing import Redrawn, cut
 from mitate.auditing.similarity import spearman
 from mitate.auditing.table import metric
 
 BINS = 100  # of the histogram whose entropy is a map's complexity
 Explain = Callable[[Tensor, Tensor], Tensor]
-Layer = tuple[nn.Parameter, ...]
 
 
 def _one() -> int:
@@ -42,15 +41,14 @@ def efficient_randomisation(
     images: Float[Tensor, "b channels H W"],
     classes: Int[Tensor, " b"],
     explain: Explain,
-    network: nn.Module,
-    seed: int,
+    redrawn: Redrawn,
 ) -> Float[Tensor, " b"]:
     """Share by which the map's complexity rises when all weights of the network are drawn anew.
 
     Complexity is the entropy of a histogram of the map at pixels, of 100 bins from its least value
     to its largest. About 0 for a map that ignores the network; NaN for a constant map.
     """
-    with randomised(learned_layers(network), seed):
+    with redrawn.entered(redrawn.layers):
         drawn = explain(images, classes)
     resized = F.interpolate(
         drawn[:, None], pixels.shape[-2:], mode="bilinear", align_corners=False
@@ -73,8 +71,7 @@ def cascading_randomisation(
     images: Float[Tensor, "b channels H W"],
     classes: Int[Tensor, " b"],
     explain: Explain,
-    network: nn.Module,
-    seed: int,
+    redrawn: Redrawn,
     *,
     stages: int = 8,
 ) -> Float[Tensor, " b"]:
@@ -85,8 +82,8 @@ def cascading_randomisation(
     About 1 for a map that ignores the network. NaN where a map is constant at every stage.
     """
     found = []
-    for stage in reversed(cut(learned_layers(network), stages)):
-        with randomised(stage, seed):
+    for stage in reversed(cut(redrawn.layers, stages)):
+        with redrawn.entered(stage):
             drawn = explain(images, classes).nan_to_num(0, 0, 0)
         found.append(spearman(maps, drawn))
     return torch.stack(found).nanmean(0)
@@ -120,48 +117,6 @@ def random_logit(
     return spearman(maps, explain(images, others).nan_to_num(0, 0, 0))
 
 
-def learned_layers(network: nn.Module) -> list[Layer]:
-    """The weights of each layer, in the order of its modules, each weight once.
-
-    A layer whose weights are all constant, such as a normalisation before training, would be drawn
-    as it is and is left out.
-    """
-    seen: set[int] = set()
-    layers = []
-    for module in network.modules():
-        own = [p for p in module.parameters(recurse=False) if id(p) not in seen]
-        seen.update(map(id, own))
-        varying = tuple(p for p in own if p.numel() > 1 and bool((p != p.flatten()[0]).any()))
-        if varying:
-            layers.append(varying)
-    return layers
-
-
-def cut(layers: Sequence[Layer], stages: int) -> list[list[Layer]]:
-    """Layers in ``stages`` lists: the first of all layers, the next of ever fewer of the last."""
-    number = min(stages, len(layers))
-    starts = [len(layers) * stage // number for stage in range(number)]
-    return [list(layers[start:]) for start in starts]
-
-
-@contextmanager
-def randomised(layers: Sequence[Layer], seed: int) -> Iterator[None]:
-    """Draw the weights of layers anew, and put back the ones that they had, whatever happens.
-
-    Each is drawn from a normal distribution of its own mean and deviation, by a generator of its
-    own, so that what follows keeps its scale and no two layers are alike.
-    """
-    weights = [weight for layer in layers for weight in layer]
-    kept = [weight.data for weight in weights]
-    try:
-        for place, weight in enumerate(reversed(weights)):
-            weight.data = _drawn(weight.data, seed, place)
-        yield
-    finally:
-        for weight, own in zip(weights, kept, strict=True):
-            weight.data = own
-
-
 def histogram_entropy(maps: Float[Tensor, "b H W"]) -> Float[Tensor, " b"]:
     """Entropy in nats of how the values of each map spread over bins of its range."""
     found = levels(maps).flatten(1)
@@ -170,12 +125,3 @@ def histogram_entropy(maps: Float[Tensor, "b H W"]) -> Float[Tensor, " b"]:
     counts.scatter_add_(1, bins, torch.ones_like(bins, dtype=torch.float64))
     entropy: Tensor = torch.special.entr(counts / bins.shape[1]).sum(1)
     return entropy
-
-
-def _drawn(weight: Tensor, seed: int, place: int) -> Tensor:
-    """A new weight; ``place`` counts from the output, so that stages draw a layer alike."""
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + place)
-    noise = torch.randn(weight.shape, generator=generator, dtype=torch.float32)
-    whole = weight.float()
-    drawn: Tensor = whole.mean() + whole.std() * noise.to(weight.device)
-    return drawn.to(weight.dtype)

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from mitate.auditing.fillings import filled
 from mitate.auditing.imputing import impute
 from mitate.auditing.ranking import ranks, tie_orders
+from mitate.auditing.redrawing import Redrawn
 from mitate.errors import UsageError
 from mitate.explain.augmentation import VARIANTS
 from mitate.explain.explainer import Explainer
@@ -100,6 +101,11 @@ class Sample:
         images = at_least_single(self.images)[owners]
         smooth = impute(images, missing)
         return torch.where(missing[:, None], smooth + self._noise[owners], images)
+
+    @cached_property
+    def redrawn(self) -> Redrawn:
+        """New weights for the network, the same for all contenders."""
+        return Redrawn(self.classifier.network, self.seed)
 
     @cached_property
     def tie_orders(self) -> Int[Tensor, "b pixels"]:
@@ -202,14 +208,9 @@ class Contender:
         return self.sample.scorer.whole.shape[1]
 
     @property
-    def network(self) -> nn.Module:
-        """The network that is explained."""
-        return self.sample.classifier.network
-
-    @property
-    def seed(self) -> int:
-        """Of everything that is drawn."""
-        return self.sample.seed
+    def redrawn(self) -> Redrawn:
+        """New weights for the network, the same for all contenders."""
+        return self.sample.redrawn
 
     @property
     def generators(self) -> list[torch.Generator]:

@@ -26,8 +26,7 @@ EVIDENCE: dict[str, str] = {
     "again": "the map of each image seen through its map (b, h, w)",
     "variants": "the maps of each image mirrored and at other contrasts (b, variants, h, w)",
     "explain": "images and classes -> maps (b, h, w), by the contender's own explainer",
-    "network": "the network, to be left as it was",
-    "seed": "of everything that is drawn",
+    "redrawn": "new weights for the network, the same for all contenders",
     "generators": "a random generator an image, new ones for each metric",
 }
 # New maps an image that evidence is; a metric tells how often it explains by itself.
