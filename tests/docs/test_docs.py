@@ -175,7 +175,7 @@ def test_install_names_every_extra():
     extras = tomllib.loads(text_of(ROOT / "pyproject.toml"))["project"]["optional-dependencies"]
 
     assert [row[0].strip("`") for row in rows_below(DOCS / "install.md", "extra ")][1:] == sorted(
-        extras, key=["train", "hf", "peers", "dev"].index
+        extras, key=["train", "audit", "hf", "peers", "dev"].index
     )
 
 

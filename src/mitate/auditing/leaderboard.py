@@ -240,7 +240,7 @@ def _reason(best: Standing, pick: str, proven: int, as_good: Sequence[str]) -> s
     score = best.scores[pick]
     mean = f"{pick.replace('_', ' ')} {score.value.mean:.3f}"
     if not score.beaten:
-        said = score.words or "there is no control to compare with"
+        said = score.words or "in this metric it is not judged beside the controls"
         return f"{best.title} comes first with {mean}, but is not to be relied on: {said}"
     extreme = "highest" if METRICS[pick].better == "higher" else "lowest"
     first = f"the {extreme} of the {proven} maps" if proven > 1 else "the only map"

@@ -20,10 +20,14 @@ AUDITED = ("label", "predicted")
 
 @dataclass(frozen=True)
 class Batch:
-    """Preprocessed images with their regions; a region without a pixel is none."""
+    """Preprocessed images with their regions, and with the objects that these are on.
+
+    A region without a pixel is none.
+    """
 
     inputs: Float[Tensor, "b channels H W"]
     masks: Float[Tensor, "b H W"] | None = None
+    objects: Float[Tensor, "b H W"] | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)

@@ -20,7 +20,8 @@ class Usage:
 
     Attributes:
         fall: of the class's probability without the region.
-        elsewhere: without regions of its shape elsewhere.
+        elsewhere: without regions of its shape elsewhere: in the object, where that is known and
+            has the place, or else outside it.
         difference: the first less the second, image by image.
         flips: how often another class is decided without the region.
         forwards: what it took.
@@ -55,10 +56,13 @@ def usage(
                 batch.inputs,
                 classes[list(part)].to(batch.inputs.device),
                 batch.masks,
+                objects=batch.objects,
                 seed=seed,
                 batch_size=batch_size,
             )
-            told = [found.fall, found.fall_outside, found.flipped]
+            inside = found.fall_inside
+            elsewhere = torch.where(inside.isfinite(), inside, found.fall_outside)
+            told = [found.fall, elsewhere, found.flipped]
             columns.append(torch.stack(told).double().cpu())
             forwards += found.forwards * len(part)
             advance(len(part))

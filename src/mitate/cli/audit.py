@@ -32,6 +32,7 @@ def audit(
     *,
     masks: Path | None = None,
     mask_value: int | None = None,
+    object_value: int | None = None,
     out: OutFolder = None,
     method: MethodNames = (),
     layer: LayerNames = (),
@@ -57,6 +58,8 @@ def audit(
         data: photos, a folder of them, or a data set; of one with splits the validation part.
         masks: a folder or a CSV of masks of the right places: adds localisation and reliance.
         mask_value: the value that marks the region in index masks.
+        object_value: the value that marks the object around the region in index masks: regions
+            elsewhere then lie on it.
         out: the folder for report.html, audit.csv and audit.json; an interrupted audit goes on
             from what lies there.
         method: a method (mitate methods) to compare; repeat it. Six when not given.
@@ -94,6 +97,7 @@ def audit(
         data,
         masks=masks,
         mask_value=mask_value,
+        object_value=object_value,
         out=out,
         methods=method or None,
         layers=layer or None,
@@ -141,9 +145,11 @@ def print_gate(gate: "tuple[Outcome, ...]") -> None:
 
 
 def _print_audit(done: "Audit") -> None:
+    from mitate.data.wording import counted
+
     pick = str(done.parameters["pick"])
     rows = [_row(line, pick) for line in done.ranked()]
-    title = f"{done.values.images} images, by {pick.replace('_', ' ')}"
+    title = f"{counted(done.values.images, 'image')}, by {pick.replace('_', ' ')}"
     columns = ("map", "layer", "mean", "95 % interval", "images", "forwards", "")
     print_table(columns, rows, title=title)
     print(done.verdict.headline)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from mitate.auditing.reasons import confused_pairs, find_reasons
 from mitate.auditing.subjects import Batch, Subjects, subjects_of
 from mitate.data.masks import Masks
 from mitate.data.records import Record
-from mitate.errors import ImageError, UsageError
+from mitate.errors import ImageError, MissingExtraError, UsageError
 from mitate.explain.explainer import as_classifier
 from mitate.explain.inputs import Images, prepare
 from mitate.explain.targets import UNKNOWN, Labels, label_indices
@@ -35,6 +36,7 @@ from mitate.view.report import write_report
 
 PARTS, PAGE = "parts", "report.html"
 LIMIT, REASONS = 64, 256
+Values = tuple[int | None, int | None]
 
 
 def audit(
@@ -43,6 +45,7 @@ def audit(
     *,
     masks: str | Path | Masks | Tensor | None = None,
     mask_value: int | None = None,
+    object_value: int | None = None,
     labels: Labels | None = None,
     split: str | None = None,
     limit: int | None = LIMIT,
@@ -62,7 +65,7 @@ def audit(
     tell: Callable[[str], None] = lambda words: None,
     shown: bool = False,
 ) -> Audit:
-    """Audit a classifier: which map tells the truth about it, and does it look at the right place?
+    """Tell which map is true of a classifier, and whether it looks at the right place.
 
     Every method at every layer is measured on the same images, beside controls that must not be as
     good; one is recommended, and the verdict tells a wrong map from a wrong classifier.
@@ -75,6 +78,8 @@ def audit(
         masks: true regions: a folder or CSV of them for photos on disk; for tensors (b, H, W).
             Without them there is no localisation and no reliance.
         mask_value: the value of index masks that marks the region.
+        object_value: the value of index masks that marks the object around it: what hiding the
+            region does is then compared with hiding as much elsewhere in the object.
         labels: true classes of images that are given, None where unknown; of a data set they are
             known. The true class is audited where it is known, and otherwise the predicted one.
         split: another split of the data set.
@@ -104,9 +109,12 @@ def audit(
         UsageError: anything that cannot be audited; DataError: data or masks that cannot be used;
         ImageError: none of the photos can be read.
     """
+    if reasons is not None and reasons < 0:
+        raise UsageError(f"reasons is {reasons}: use 0 for none, or more images")
     classifier = as_classifier(model)
     folder = None if out is None else Path(out)
-    given = _given(classifier, data, masks, mask_value, labels, split, limit, shown)
+    values = (mask_value, object_value)
+    given = _given(classifier, data, masks, values, labels, split, limit, shown)
     done = audit_images(
         classifier,
         given.subjects,
@@ -170,7 +178,11 @@ def _with_reasons(
         "shown": shown,
     }
     seed = audit.parameters["seed"]
-    found = find_reasons(audit.classifier, photos, audit.explainer, seed=seed, **settings)
+    try:
+        found = find_reasons(audit.classifier, photos, audit.explainer, seed=seed, **settings)
+    except MissingExtraError as exc:
+        notice = f"wrong reasons were not looked for: {exc}"
+        return replace(audit, notices=(*audit.notices, notice))
     pairs = (
         confused_pairs(audit.classifier, photos, audit.explainer, **settings)
         if audit.subjects.labelled
@@ -184,7 +196,7 @@ def _given(
     classifier: Classifier,
     data: str | Path | Images,
     masks: str | Path | Masks | Tensor | None,
-    mask_value: int | None,
+    values: Values,
     labels: Labels | None,
     split: str | None,
     limit: int | None,
@@ -206,7 +218,7 @@ def _given(
     index = masks if isinstance(masks, Masks) else open_masks(masks)
     records = with_known_labels(records, classifier.class_names)
     known = evenly(records, limit)
-    subjects, failures = photo_subjects(classifier, known, index, mask_value, shown=shown)
+    subjects, failures = photo_subjects(classifier, known, index, values, shown=shown)
     if not len(subjects):
         raise ImageError(f"none of the {len(known)} photos can be read: {failures[0]}")
     if index is not None and not subjects.masked:
@@ -234,41 +246,44 @@ def photo_subjects(
     classifier: Classifier,
     records: Sequence[Record],
     masks: Masks | None,
-    mask_value: int | None,
+    values: Values = (None, None),
     *,
     shown: bool = False,
 ) -> tuple[Subjects, list[str]]:
-    """Photos on disk that can be read, opened once to see whether; and why others cannot."""
+    """Photos on disk that can be read, opened once to see whether; and why others cannot.
+
+    ``values`` are those of index masks that mark the region and the object around it.
+    """
+
+    def shot_of(record: Record, name: str) -> Shot:
+        return open_shot(
+            record,
+            name,
+            masks,
+            mask_value=values[0],
+            object_value=values[1],
+            preprocessing=classifier.preprocessing,
+        )
+
     names = shown_names([record.path for record in records])
     kept, failures = list[Opened](), list[str]()
     with progress("reading photos", len(records), shown=shown) as advance:
         for record, name in zip(records, names, strict=True):
             try:
-                shot = open_shot(
-                    record,
-                    name,
-                    masks,
-                    mask_value=mask_value,
-                    preprocessing=classifier.preprocessing,
-                )
-                kept.append(_seen(classifier, shot))
+                kept.append(_seen(classifier, shot_of(record, name)))
             except ImageError as exc:
                 failures.append(str(exc))
             advance(1)
 
     def opened(places: Sequence[int]) -> Batch:
-        shots = [
-            open_shot(
-                kept[place].record,
-                kept[place].name,
-                masks,
-                mask_value=mask_value,
-                preprocessing=classifier.preprocessing,
-            )
-            for place in places
-        ]
+        shots = [shot_of(kept[place].record, kept[place].name) for place in places]
         inputs = classifier.inputs([shot.photo for shot in shots])
-        return Batch(inputs, None if masks is None else _regions(shots, inputs))
+        if masks is None:
+            return Batch(inputs)
+        regions = _stacked([shot.mask for shot in shots], inputs)
+        if values[1] is None:
+            return Batch(inputs, regions)
+        return Batch(inputs, regions, _stacked([shot.around for shot in shots], inputs))
 
     found = classifier.class_names
     subjects = Subjects(
@@ -297,14 +312,12 @@ def _seen(classifier: Classifier, shot: Shot) -> Opened:
     inputs = classifier.inputs([shot.photo])
     if not bool(inputs.isfinite().all()):
         raise ImageError(f"{shot.name}: after preprocessing it holds values that are not finite")
-    region = () if shot.mask is None else (torch.tensor(shot.mask),)
+    drawn = [torch.tensor(mask) for mask in (shot.mask, shot.around) if mask is not None]
     masked = shot.mask is not None and bool(shot.mask.any())
-    return Opened(shot.record, shot.name, digest_of(inputs, *region), masked)
+    return Opened(shot.record, shot.name, digest_of(inputs, *drawn), masked)
 
 
-def _regions(shots: Sequence[Shot], inputs: Tensor) -> Tensor:
+def _stacked(masks: Sequence[np.ndarray | None], inputs: Tensor) -> Tensor:
     """Masks of all photos; a photo without one has an empty one."""
-    size = tuple(inputs.shape[2:])
-    return torch.stack(
-        [torch.zeros(size) if s.mask is None else torch.tensor(s.mask) for s in shots]
-    )
+    empty = torch.zeros(tuple(inputs.shape[2:]))
+    return torch.stack([empty if mask is None else torch.tensor(mask) for mask in masks])

@@ -78,7 +78,7 @@ def compare(
     chosen = evenly(records, limit)
     found = [
         photo_subjects(
-            one, with_known_labels(chosen, one.class_names), index, mask_value, shown=shown
+            one, with_known_labels(chosen, one.class_names), index, (mask_value, None), shown=shown
         )
         for one in pair
     ]

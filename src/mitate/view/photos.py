@@ -27,12 +27,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Shot:
-    """One photo to explain, decoded."""
+    """One photo to explain, decoded, with the true region and the object around it."""
 
     record: Record
     name: str
     photo: Image.Image
     mask: np.ndarray | None = None
+    around: np.ndarray | None = None
 
 
 def gather(
@@ -87,16 +88,25 @@ def open_shot(
     masks: Masks | None = None,
     *,
     mask_value: int | None = None,
+    object_value: int | None = None,
     preprocessing: Preprocessing,
 ) -> Shot:
     """Decode a photo and bring its mask to the network's input.
+
+    The object is what has ``object_value``, and the region on it.
 
     Raises:
         ImageError: the photo or its mask cannot be read, or they differ in size.
     """
     photo = read_image(record.path)
     drawn = masks.read(record.path, photo.size, value=mask_value) if masks else None
-    return Shot(record, name, photo, None if drawn is None else preprocessing.mask(drawn))
+    if masks is None or drawn is None:
+        return Shot(record, name, photo)
+    region, whole = preprocessing.mask(drawn), None
+    if object_value is not None:
+        rest = masks.read(record.path, photo.size, value=object_value)
+        whole = None if rest is None else preprocessing.mask(np.maximum(rest, drawn))
+    return Shot(record, name, photo, region, whole)
 
 
 def open_masks(source: str | Path | None) -> Masks | None:

@@ -1,0 +1,63 @@
+"""What an audit costs beside the forwards that it makes, and how long the default one takes.
+
+python -m benchmarks.whole_audit [--quick]    prints a table
+
+The default audit of 64 images at 128 px by a small ConvNeXt, and the same number of plain forwards
+in batches of 16, by turns in one process.
+"""
+
+import sys
+import time
+
+import torch
+
+from mitate import Classifier, audit, imports
+
+IMAGES, PIXELS, BATCH = 64, 128, 16
+
+
+def main(*, quick: bool = False) -> None:
+    """Print seconds, forwards, and the time over that of the pure forwards."""
+    classifier = _classifier()
+    generator = torch.Generator().manual_seed(0)
+    images = 6 if quick else IMAGES
+    inputs = torch.randn(images, 3, PIXELS, PIXELS, generator=generator)
+    labels = [number % 10 for number in range(images)]
+    masks = torch.zeros(images, PIXELS, PIXELS)
+    masks[:, 40:60, 50:80] = 1
+    begun = time.perf_counter()
+    settings = {"methods": ["gradcam"], "layers": ["auto"]} if quick else {}
+    done = audit(classifier, inputs, masks=masks, labels=labels, reasons=0, **settings)
+    seconds = time.perf_counter() - begun
+    forwards = done.course.forwards + (done.usage.forwards if done.usage else 0)
+    pure = forwards * _seconds_a_forward(classifier, inputs)
+    maps = sum(not one.is_control for one in done.entrants)
+    controls = len(done.entrants) - maps
+    print("| maps | controls | metrics | images | forwards | minutes | time / pure forwards |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print(
+        f"| {maps} | {controls} | {len(done.metrics)} | {images} | {forwards:,.0f} "
+        f"| {seconds / 60:.1f} | {seconds / pure:.2f} |"
+    )
+
+
+def _classifier() -> Classifier:
+    torch.manual_seed(0)
+    network = imports.timm().create_model("convnext_atto", num_classes=10).eval()
+    return Classifier.from_module(network)
+
+
+def _seconds_a_forward(classifier: Classifier, inputs: torch.Tensor, rounds: int = 10) -> float:
+    """An image's share of a batch's forward, the best of some rounds."""
+    batch = inputs[:BATCH]
+    classifier.logits(batch)
+    best = float("inf")
+    for _ in range(rounds):
+        begun = time.perf_counter()
+        classifier.logits(batch)
+        best = min(best, time.perf_counter() - begun)
+    return best / len(batch)
+
+
+if __name__ == "__main__":
+    main(quick="--quick" in sys.argv[1:])
