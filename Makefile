@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all lint types bench clean
+.PHONY: demo test test-all lint types bench bench-small clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +31,9 @@ types: $(READY)
 bench: $(READY)  ## ratios beside the peers, in one process, into benchmarks/RESULTS.md
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev,peers]'
 	$(BIN)/python -m benchmarks.maps
+
+bench-small: $(READY)  ## every method on small things, on the real sets beside this checkout
+	$(BIN)/python -m benchmarks.small_things
 
 clean:
 	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache .hypothesis
