@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from oracles.maps import enlarged
 
 Plane = list[list[float]]
-STEP = 1e-4
+STEP = 1e-6
 
 
 def soft_plus(value: float) -> float:

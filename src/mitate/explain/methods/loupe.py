@@ -129,7 +129,7 @@ class Search:
         hidden = log_odds(logits, wanted, self.scorer.task)[:, 0] / self.unit[owners, places]
         worth = loss(leaf, hidden, self.odds[owners, places], price)
         found: Tensor = torch.autograd.grad(LIFT * worth.sum(), leaf)[0]
-        return found / LIFT
+        return found.div(LIFT)
 
 
 def level_set(masks: Float[Tensor, "n 1 H W"], level: float) -> Float[Tensor, "n 1 H W"]:
