@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all lint types bench bench-anytime clean
+.PHONY: demo test test-all lint types bench bench-anytime bench-small clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +36,9 @@ WEIGHTS ?= ../shared/weights
 PHOTOS ?= ../shared/photos/imagenet_sample
 bench-anytime: $(READY)  ## Score-CAM to a tolerance beside exact Score-CAM, into benchmarks/ANYTIME.md
 	$(BIN)/python -m benchmarks.anytime $(WEIGHTS) $(PHOTOS)
+
+bench-small: $(READY)  ## every method on small things, on the real sets beside this checkout
+	$(BIN)/python -m benchmarks.small_things
 
 clean:
 	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache .hypothesis

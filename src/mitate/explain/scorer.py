@@ -157,17 +157,6 @@ class Scorer:
                 masked = masked + behind[owners].to(masked.dtype) * (1 - shown)
             return at_least_single(self.read(self.network(masked)))
 
-    def log_likelihood(
-        self, logits: Float[Tensor, "n classes"], classes: Int[Tensor, " n"]
-    ) -> Float[Tensor, " n"]:
-        """The logarithm of one class's probability in each row.
-
-        A regression has none: there it is that of the value's logistic function.
-        """
-        single = self.task == "single-label"
-        logs = logits.log_softmax(-1) if single else F.logsigmoid(logits)
-        return logs.gather(1, classes[:, None])[:, 0]
-
     def upsampled(self, masks: Float[Tensor, "n h w"]) -> Float[Tensor, "n 1 H W"]:
         """Masks at the size of the images, bilinearly."""
         size = self.images.shape[-2:]

@@ -8,27 +8,7 @@ from mitate.explain.grid import Grid
 from mitate.explain.layers import Layer
 from mitate.models.classifier import Classifier
 from oracles import networks
-
-
-class Stages(networks.Halves):
-    """Two stages, of strides 4 and 16, and a head: both are tapped at once."""
-
-    layer = "fine + coarse"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fine = nn.Sequential(nn.Conv2d(3, 5, 5, stride=4, padding=2), nn.ReLU())
-        self.coarse = nn.Sequential(nn.Conv2d(5, 6, 5, stride=4, padding=2), nn.ReLU())
-        self.head = nn.Linear(6, networks.CLASSES)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.coarse(self.fine(images)).mean((-2, -1)))
-
-
-def stages() -> Stages:
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        return Stages().double().eval()
+from oracles.staged import Stages, stages
 
 
 def images(number: int = 2, size: tuple[int, int] = (32, 64)) -> Tensor:

@@ -1,7 +1,7 @@
-"""The optimised mask: the smallest places that carry the class, found by gradients of a mask."""
+"""The optimised mask: the smallest places that carry a class, found by gradients of a mask."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -13,66 +13,72 @@ from mitate.explain.methods.perturbed import blurred
 from mitate.explain.methods.small import Layers, glance
 from mitate.explain.methods.table import Cost, method
 from mitate.explain.scorer import Scorer
-from mitate.tensors import relative_to_maximum, resize_maps
+from mitate.models.tasks import Task
+from mitate.tensors import at_least_single, relative_to_maximum, resize_maps
 
-RATE = 0.1  # Adam's, on masks in [0, 1]
 BEGUN = 0.5  # the start's largest value
-HINT = 0.1  # weight of the logarithm, which has a slope where a saturated probability has none
-NOISE = 0.1  # deviation on preprocessed pixels: a mask that only works on these pixels does not pay
+RATE = 0.2  # what the cell of the steepest slope moves in a step, on masks in [0, 1]
+MOMENTUM = 0.8
+CHEAP, DEAR = 2.0, 160.0  # prices of a mask of the whole image, at the first step and at the last
+SOFTNESS = 0.1  # of the edge of a level set, on masks in [0, 1]
+LOWEST, HIGHEST = 0.1, 0.9  # levels
+GOLDEN = (5**0.5 - 1) / 2  # its multiples, without their whole part, are even at any number
+ROUGH = 1 / 6  # of the steps is left out of the mean
+OF_A_VALUE = 4.0  # log-odds that a regression's value stands for
+SLACK = 2.0  # a class is gone at log-odds of 2 below even
+VANISHING = 15.0
 LIFT = 256.0  # of slopes, against underflow in half precision
-SETTLED, PATIENCE = 0.02, 3  # a step's share of the mask, and steps in a row
-TAIL = 1e-3  # of the start under the mask: what the mask left out keeps an order
+SETTLED, PATIENCE = 0.01, 3  # share of the mean mask that a step moves it by, and steps in a row
+TAIL = 1e-3  # of the start under the map: what the mask leaves out keeps an order
 
 
 @method(
     "loupe",
     family="small things",
-    cost=Cost(1, per_class=2, per_step=6),
+    cost=Cost(1, per_class=2, per_step=3),
     cite="mitate; kin: Fong and Vedaldi 2017, arXiv:1704.03296, Fong et al. 2019, "
     "arXiv:1910.08485, Qi et al. 2020, arXiv:1905.00954, Khorram et al. 2021, arXiv:2012.15783",
     own_grid=True,
 )
 def loupe(
-    pyramid: Layers,
-    scorer: Scorer,
-    generators: Sequence[torch.Generator],
-    *,
-    steps: int = 30,
-    cells: int = 16,
-    area: float = 8.0,
+    pyramid: Layers, scorer: Scorer, *, steps: int = 60, cells: int = 32
 ) -> Float[Tensor, "b k h w"]:
-    """The smallest mask that takes the class away where it blurs, and shows it where it is clear.
+    """The smallest mask whose level sets, where they are blurred, take the class away.
 
-    It starts from ``glance`` and descends on a grid of its own, all images and classes at once; a
-    mask that has settled is left alone.
+    It starts from ``glance`` and goes down the slopes of ``loss`` on a grid of its own, all images
+    and classes at once. Each step hides another level set, as a curve of deletion does, so that
+    the order of the mask's values is what is learned; and each step's price of the area is higher,
+    so that a cell stays as long as it is worth it. The map is the cube of the mean mask. A class
+    that does not go by hiding has none.
 
     Args:
         pyramid: what ``glance`` needs.
         scorer: runs the masked forwards, with gradients.
-        generators: of the noise, which the classes of an image share.
-        steps: of the descent, at most; each costs 6 forwards a class.
+        steps: of the descent, at most, each of 3 forwards a class. A mask whose mean has settled
+            is left alone.
         cells: of the mask's grid along the image's short side.
-        area: what a mask of the whole image costs, where a probability of 1 is worth 1.
 
     Raises:
-        UsageError: no step, no cell or no price; or a network without gradients.
+        UsageError: no step or no cell; or a network without gradients.
     """
-    if steps < 1 or cells < 1 or not area > 0:
-        raise UsageError("use 1 step and 1 cell or more, and an area over 0")
+    if steps < 1 or cells < 1:
+        raise UsageError("use 1 step and 1 cell or more")
     start = _on_grid(relative_to_maximum(glance(pyramid)), scorer.images.shape[-2:], cells)
-    number, classes = scorer.classes.shape
-    owners = torch.arange(number, device=start.device).repeat_interleave(classes)
-    search = Search(scorer, blurred(scorer.images), area)
-    descent = Descent(BEGUN * start.flatten(0, 1))
-    for _ in range(steps):
+    search = Search.of(scorer)
+    descent = Descent(BEGUN * start.flatten(0, 1), int(ROUGH * steps))
+    for step in range(steps):
         moving = descent.moving()
         if not len(moving):
             break
-        noisy = search.with_noise(generators, owners[moving])
-        parts = torch.split(moving, max(1, scorer.batch_size // 2))
-        slopes = [noisy.slopes(owners[part], part % classes, descent.masks[part]) for part in parts]
+        price = CHEAP * (DEAR / CHEAP) ** (step / max(1, steps - 1))
+        level = LOWEST + (HIGHEST - LOWEST) * ((0.5 + step * GOLDEN) % 1)
+        slopes = [
+            search.slopes(chosen, descent.masks[chosen], level, price)
+            for chosen in torch.split(moving, scorer.batch_size)
+        ]
         descent.step(moving, torch.cat(slopes))
-    return descent.masks.reshape(start.shape) + TAIL * start
+    mean = descent.mean.reshape(start.shape)
+    return mean**3 + TAIL * start * (mean.amax((-2, -1), keepdim=True) > 0)
 
 
 @dataclass(frozen=True)
@@ -82,108 +88,142 @@ class Search:
     Attributes:
         scorer: runs the masked forwards.
         behind: the images as they are seen where they are hidden.
-        area: the price of a mask of the whole image.
+        odds: log-odds of the explained classes for the images.
+        unit: what they are counted in: 1, and for a regression a quarter of the value's size.
     """
 
     scorer: Scorer
     behind: Float[Tensor, "b channels H W"]
-    area: float
+    odds: Float[Tensor, "b k"]
+    unit: Float[Tensor, "b k"]
 
-    def with_noise(self, generators: Sequence[torch.Generator], owners: Tensor) -> "Search":
-        """The same search on images with noise, drawn for the owners only."""
-        images = self.scorer.images
-        noise = torch.zeros(images.shape, dtype=torch.float64)
-        for owner in sorted(set(owners.tolist())):
-            drawn = torch.randn(images.shape[1:], generator=generators[owner], dtype=torch.float64)
-            noise[owner] = NOISE * drawn
-        seen = images + noise.to(images)
-        return replace(
-            self,
-            scorer=replace(self.scorer, images=seen),
-            behind=self.behind + noise.to(self.behind),
-        )
+    @staticmethod
+    def of(scorer: Scorer) -> "Search":
+        """For all images and classes of a scorer."""
+        odds = log_odds(at_least_single(scorer.whole), scorer.classes, scorer.task)
+        sizes = odds.abs() / OF_A_VALUE if scorer.task == "regression" else torch.ones_like(odds)
+        unit = torch.where(sizes > 0, sizes, 1)
+        return Search(scorer, blurred(scorer.images), odds / unit, unit)
 
     def slopes(
-        self, owners: Int[Tensor, " n"], places: Int[Tensor, " n"], masks: Float[Tensor, "n h w"]
+        self, numbers: Int[Tensor, " n"], masks: Float[Tensor, "n h w"], level: float, price: float
     ) -> Float[Tensor, "n h w"]:
-        """The gradient of each mask's loss; ``places`` are those of its class among the explained.
+        """The gradient of each mask's loss; ``numbers`` count images and, within them, classes.
 
         Raises:
             UsageError: the network gives no gradient.
         """
+        classes = self.odds.shape[1]
+        owners, places = numbers // classes, numbers % classes
         leaf = masks.detach().requires_grad_()
-        pixels = self.scorer.upsampled(leaf)
-        logits = self.scorer.masked_logits(
-            owners.repeat(2), torch.cat([1 - pixels, pixels]), self.behind
-        )
+        pixels = level_set(self.scorer.upsampled(leaf), level)
+        logits = self.scorer.masked_logits(owners, 1 - pixels, self.behind)
         if not logits.requires_grad:
             raise UsageError(
-                "loupe descends by gradients and this network gives none for its input (it runs "
-                "under no_grad, or is quantised): use a method that only runs it, such as "
-                "occlusion or rise"
+                "loupe follows gradients, and this network gives none for its input (it runs under "
+                "no_grad, or is quantised): use a method that only runs it, such as occlusion or "
+                "rise"
             )
-        self.scorer.advance(6 * len(owners))
-        classes = self.scorer.classes[owners, places].repeat(2)
-        hidden, shown = self.scorer.log_likelihood(logits, classes).chunk(2)
-        worth = loss(leaf, hidden, shown, self.area)
-        (found,) = torch.autograd.grad(LIFT * worth.sum(), leaf)
-        return found / LIFT
+        self.scorer.advance(3 * len(owners))
+        wanted = self.scorer.classes[owners, places, None]
+        hidden = log_odds(logits, wanted, self.scorer.task)[:, 0] / self.unit[owners, places]
+        worth = loss(leaf, hidden, self.odds[owners, places], price)
+        found: Tensor = torch.autograd.grad(LIFT * worth.sum(), leaf)[0]
+        return found.div(LIFT)
+
+
+def level_set(masks: Float[Tensor, "n 1 H W"], level: float) -> Float[Tensor, "n 1 H W"]:
+    """1 well over the level and 0 well under it, with a logistic edge; 0 and 1 stay as they are."""
+    low, high = masks.new_tensor([-level, 1 - level]).div(SOFTNESS).sigmoid()
+    return (((masks - level) / SOFTNESS).sigmoid() - low) / (high - low)
 
 
 def loss(
     masks: Float[Tensor, "n h w"],
     hidden: Float[Tensor, " n"],
-    shown: Float[Tensor, " n"],
-    area: float,
+    odds: Float[Tensor, " n"],
+    price: float,
 ) -> Float[Tensor, " n"]:
-    """What is left of the class, less what is shown of it, and the mask's area.
+    """The share of a class that hiding leaves, and the mask's price.
 
-    p(hidden) + 0.1 log p(hidden) - p(shown) + area mean(mask).
+    z(hidden + 2) / z(odds + 2) + price mean(mask), where z(x) = log(1 + exp x): of a sure class it
+    is the share of the log-odds, which has a slope however sure the network is, and of a class that
+    is hardly there the share of the probability. Once the class is gone it is flat.
 
     Args:
-        masks: 1 where the image is hidden from the one forward and shown to the other.
-        hidden: the logarithm of the class's probability where the mask hides.
-        shown: and where it shows.
-        area: the price.
+        masks: 1 where the image is hidden.
+        hidden: log-odds of the class where the mask hides.
+        odds: of the image itself.
+        price: of a mask of the whole image.
     """
-    return hidden.exp() + HINT * hidden - shown.exp() + area * masks.mean((-2, -1))
+    left = (_log_softplus(hidden + SLACK) - _log_softplus(odds + SLACK)).exp()
+    return left + price * masks.mean((-2, -1))
+
+
+def _log_softplus(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """The value itself where it is so low that the softplus would vanish."""
+    low = values < -VANISHING
+    return torch.where(low, values, F.softplus(torch.where(low, 0, values)).log())
+
+
+def log_odds(
+    logits: Float[Tensor, "n classes"], wanted: Int[Tensor, "n k"], task: Task
+) -> Float[Tensor, "n k"]:
+    """Logarithms of p / (1 - p) of the wanted classes; of a regression the values."""
+    own = logits.gather(1, wanted)
+    if task != "single-label" or logits.shape[1] == 1:
+        return own
+    every = logits[:, None].expand(-1, wanted.shape[1], -1)
+    return own - every.scatter(2, wanted[..., None], float("-inf")).logsumexp(-1)
 
 
 class Descent:
-    """Masks that go down their slopes by Adam, within [0, 1], each until it has settled."""
+    """Masks that go down their slopes within [0, 1], each until its mean has settled.
 
-    FIRST, SECOND, LEAST = 0.9, 0.999, 1e-8  # moments, and what keeps from dividing by zero
+    Slopes are smoothed over neighbours and over steps, and the steepest cell of a mask moves by
+    the rate.
+    """
 
-    def __init__(self, masks: Float[Tensor, "n h w"]) -> None:
-        """Begin at masks."""
-        self.masks = masks.clone()
-        self.mean, self.square = torch.zeros_like(masks), torch.zeros_like(masks)
-        self.taken = torch.zeros(len(masks), device=masks.device, dtype=torch.long)
-        self.still = torch.zeros_like(self.taken)
+    def __init__(self, masks: Float[Tensor, "n h w"], rough: int) -> None:
+        """Begin at masks; so many steps are left out of the mean."""
+        self.masks, self.mean = masks.clone(), torch.zeros_like(masks)
+        self.momentum = torch.zeros_like(masks)
+        self.still = torch.zeros(len(masks), device=masks.device, dtype=torch.long)
+        self.rough, self.taken = rough, 0
 
     def moving(self) -> Int[Tensor, " m"]:
         """Which masks have not settled."""
         return (self.still < PATIENCE).nonzero()[:, 0]
 
     def step(self, chosen: Int[Tensor, " m"], slopes: Float[Tensor, "m h w"]) -> None:
-        """Take a step with some of the masks."""
-        self.taken[chosen] += 1
-        self.mean[chosen] = self.mean[chosen].lerp(slopes, 1 - self.FIRST)
-        self.square[chosen] = self.square[chosen].lerp(slopes.square(), 1 - self.SECOND)
-        taken = self.taken[chosen, None, None].to(slopes)
-        mean = self.mean[chosen] / (1 - self.FIRST**taken)
-        size = (self.square[chosen] / (1 - self.SECOND**taken)).sqrt() + self.LEAST
-        before = self.masks[chosen]
-        after = (before - RATE * mean / size).clamp(0, 1)
-        moved = (after - before).abs().mean((-2, -1)) <= SETTLED * after.mean((-2, -1))
-        self.masks[chosen] = after
-        self.still[chosen] = torch.where(moved, self.still[chosen] + 1, 0)
+        """Take a step with all masks that move."""
+        self.taken += 1
+        momentum = MOMENTUM * self.momentum[chosen] + (1 - MOMENTUM) * smoothed(slopes)
+        self.momentum[chosen] = momentum
+        steepest = momentum.abs().amax((-2, -1), keepdim=True)
+        ways = torch.where(steepest > 0, momentum / torch.where(steepest > 0, steepest, 1), 0)
+        self.masks[chosen] = (self.masks[chosen] - RATE * ways).clamp(0, 1)
+        if self.taken > self.rough:
+            self._average(chosen)
+
+    def _average(self, chosen: Tensor) -> None:
+        change = (self.masks[chosen] - self.mean[chosen]) / (self.taken - self.rough)
+        self.mean[chosen] += change
+        moved, whole = change.abs().mean((-2, -1)), self.mean[chosen].mean((-2, -1))
+        self.still[chosen] = torch.where(moved <= SETTLED * whole, self.still[chosen] + 1, 0)
+
+
+def smoothed(slopes: Float[Tensor, "m h w"]) -> Float[Tensor, "m h w"]:
+    """Each cell with its neighbours, by weights of 1 2 1 along each axis; the edge is repeated."""
+    bell = slopes.new_tensor([1.0, 2.0, 1.0]) / 4
+    padded = F.pad(slopes[:, None], (1, 1, 1, 1), mode="replicate")
+    return F.conv2d(padded, (bell[:, None] * bell)[None, None])[:, 0]
 
 
 def _on_grid(
     maps: Float[Tensor, "b k h w"], size: Sequence[int], cells: int
 ) -> Float[Tensor, "b k rows columns"]:
-    """Maps on a grid of so many cells along the image's short side, and square ones."""
+    """Maps on a grid of square cells, so many of them along the image's short side."""
     short = min(size)
     rows, columns = (max(1, min(side, round(cells * side / short))) for side in size)
     return F.adaptive_avg_pool2d(resize_maps(maps, size), (rows, columns))

@@ -1,0 +1,96 @@
+"""What each part of loupe is worth: one part changed at a time, on the same photos.
+
+python -m benchmarks.loupe_ablation CLASSIFIER DATA MASK_VALUE [SPLIT] [--photos N]
+
+Develop on the training split: the table of docs/loupe.md is of the validation split once.
+"""
+
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+from benchmarks.small_things import _named, _opened, measured
+from mitate import Explainer
+from mitate.auditing.intervals import mean_interval
+from mitate.explain.methods import loupe
+from mitate.view.photos import evenly
+
+COLUMNS = ("share", "first 20 %", "insertion", "cost")
+
+
+def even(pyramid: Any) -> Tensor:
+    """A start that knows nothing."""
+    return torch.ones_like(loupe_glance(pyramid))
+
+
+def grey(images: Tensor) -> Tensor:
+    """The image's mean colour in the place of the blur."""
+    return images.mean((-2, -1), keepdim=True).expand_as(images)
+
+
+def plain(masks: Tensor, level: float) -> Tensor:
+    """The mask itself in the place of its level sets."""
+    return masks
+
+
+def unsmoothed(slopes: Tensor) -> Tensor:
+    """Slopes of single cells."""
+    return slopes
+
+
+loupe_glance = loupe.glance
+VARIANTS: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
+    "loupe": ({}, {}),
+    "no start": ({}, {"glance": even}),
+    "no level sets": ({}, {"level_set": plain}),
+    "slopes not smoothed": ({}, {"smoothed": unsmoothed}),
+    "one price, 20": ({}, {"CHEAP": 20.0, "DEAR": 20.0}),
+    "prices 2 to 40": ({}, {"DEAR": 40.0}),
+    "prices 4 to 80": ({}, {"CHEAP": 4.0, "DEAR": 80.0}),
+    "rate 0.1": ({}, {"RATE": 0.1}),
+    "mean colour for the blur": ({}, {"blurred": grey}),
+    "16 cells": ({"cells": 16}, {}),
+    "64 cells": ({"cells": 64}, {}),
+    "20 steps": ({"steps": 20}, {}),
+    "120 steps": ({"steps": 120}, {}),
+}
+
+
+def main() -> None:
+    """Print the table."""
+    warnings.simplefilter("ignore")
+    words, number = list(sys.argv[1:]), 24
+    if "--photos" in words:
+        at = words.index("--photos")
+        number = int(words[at + 1])
+        del words[at : at + 2]
+    print("\n".join(table(words, number)))
+
+
+def table(words: list[str], number: int) -> Iterator[str]:
+    """One row a variant."""
+    photos = _named(*words)
+    inputs, masks = _opened(photos, evenly(photos.records, number))
+    yield f"{photos.title}, {len(inputs)} photos"
+    yield ""
+    yield f"| | {' | '.join(COLUMNS)} |"
+    yield f"| --- |{' --- |' * len(COLUMNS)}"
+    for name, (options, parts) in VARIANTS.items():
+        with ExitStack() as stack:
+            for part, value in parts.items():
+                stack.enter_context(patch.object(loupe, part, value))
+            explainer = Explainer(photos.classifier, "loupe", show_progress=False, **options)
+            made = explainer(inputs, top_k=1)
+        found = measured(photos.classifier, inputs, made.maps[:, 0], masks, made.cost)
+        cells = (f"{mean_interval(found[column]).mean:.3f}" for column in COLUMNS)
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()

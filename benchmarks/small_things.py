@@ -1,0 +1,220 @@
+"""Every method on small things: where its maps lie, what the class loses by them, and the cost.
+
+python -m benchmarks.small_things [--quick] [CLASSIFIER DATA MASK_VALUE SPLIT]
+
+Without arguments it takes the coffee leaves, the magnetic tiles and the sample photos beside this
+checkout and the demo's paddy photos, training what is not trained yet under out/small, and writes
+benchmarks/SMALL_THINGS.md. With --quick it takes four photos and two methods and writes nothing.
+"""
+
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mitate import Classifier, Explainer
+from mitate.auditing.intervals import Interval, mean_interval, paired_interval
+from mitate.auditing.localisation import energy_share
+from mitate.data.dataset import Record, read_dataset
+from mitate.data.masks import MaskIndex
+from mitate.errors import MitateError
+from mitate.explain.inputs import prepare
+from mitate.explain.methods import METHODS
+from mitate.explain.methods.perturbed import blurred
+from mitate.explain.scorer import Scorer
+from mitate.training import fit
+from mitate.view.photos import evenly, open_shot
+
+SHARED = Path("../shared")
+WEIGHTS = SHARED / "weights" / "mobilenetv2_100.imagenet1k.safetensors"
+RESULTS = Path(__file__).parent / "SMALL_THINGS.md"
+PHOTOS, BATCH = 80, 16
+# Halves of a fifth down to a 320th, where small things are decided, and tenths above it.
+FRACTIONS = (
+    0.0, 0.003125, 0.00625, 0.0125, 0.025, 0.05, 0.1, 0.15, 0.2,
+    0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0,
+)  # fmt: skip
+EARLY = FRACTIONS.index(0.2) + 1
+COLUMNS = ("share", "pointing", "first 20 %", "deletion", "insertion", "cost")
+BETTER = {"share": 1, "pointing": 1, "first 20 %": -1, "deletion": -1, "insertion": 1, "cost": -1}
+OPTIONS: dict[str, dict[str, int]] = {"rise": {"samples": 1000}}
+OWN = ("glance", "loupe")
+Columns = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Photos:
+    """A set to measure on: a classifier, photos that have a mask or none, and what marks it."""
+
+    title: str
+    classifier: Classifier
+    records: Sequence[Record]
+    masks: MaskIndex | None = None
+    mask_value: int | None = None
+
+
+def main() -> None:
+    """Measure and write the tables."""
+    warnings.simplefilter("ignore")
+    named = [word for word in sys.argv[1:] if not word.startswith("--")]
+    quick = "--quick" in sys.argv
+    sets = [_named(*named)] if named else list(_beside())
+    lines = ["# Small things", "", "Written by `make bench-small`.", ""]
+    for photos in sets:
+        lines += [*table(photos, quick), ""]
+    print("\n".join(lines))
+    if not named and not quick:
+        RESULTS.write_text("\n".join(lines), encoding="utf-8")
+
+
+def table(photos: Photos, quick: bool) -> Iterator[str]:
+    """One row a method, and the true mask where there is one, for the predicted classes."""
+    records = evenly(photos.records, 4 if quick else PHOTOS)
+    found: dict[str, Columns] = {}
+    names = ("gradcam", *OWN) if quick else tuple(METHODS)
+    inputs, masks = _opened(photos, records)
+    if masks is not None:
+        found["the true mask"] = measured(photos.classifier, inputs, masks, masks, 0.0)
+    for name in names:
+        explainer = Explainer(photos.classifier, name, show_progress=False, **OPTIONS.get(name, {}))
+        try:
+            made = explainer(inputs, top_k=1)
+        except MitateError as exc:
+            print(f"{photos.title}: {name} left out: {exc}", file=sys.stderr)
+            continue
+        found[name] = measured(photos.classifier, inputs, made.maps[:, 0], masks, made.cost)
+    yield f"## {photos.title}: {len(inputs)} photos, means and 95 % intervals"
+    yield ""
+    yield f"| method | {' | '.join(COLUMNS)} |"
+    yield f"| --- |{' --- |' * len(COLUMNS)}"
+    for name, columns in found.items():
+        yield f"| {name} | {' | '.join(_told(mean_interval(columns[c])) for c in COLUMNS)} |"
+    yield ""
+    yield from _against_the_best(found)
+
+
+def measured(
+    classifier: Classifier, inputs: Tensor, maps: Tensor, masks: Tensor | None, cost: float
+) -> Columns:
+    """Each figure of each photo."""
+    nothing = np.full(len(inputs), np.nan)
+    share = nothing if masks is None else energy_share(maps, masks).numpy()
+    hit = nothing if masks is None else pointing(maps, masks)
+    deleted, inserted = (curve(classifier, inputs, maps, inserts) for inserts in (False, True))
+    places = torch.tensor(FRACTIONS)
+    early = torch.trapezoid(deleted[:, :EARLY], places[:EARLY], dim=1) / places[EARLY - 1]
+    return {
+        "share": share,
+        "pointing": hit,
+        "first 20 %": early.numpy(),
+        "deletion": torch.trapezoid(deleted, places, dim=1).numpy(),
+        "insertion": torch.trapezoid(inserted, places, dim=1).numpy(),
+        "cost": np.full(len(inputs), cost),
+    }
+
+
+def pointing(maps: Tensor, masks: Tensor) -> np.ndarray:
+    """Whether a map's highest pixel lies on the mask (Zhang et al. 2016, arXiv:1608.00507)."""
+    large = F.interpolate(maps[:, None].double(), masks.shape[-2:], mode="bilinear")[:, 0]
+    highest = large.flatten(1).argmax(1, keepdim=True)
+    return (masks.flatten(1).gather(1, highest)[:, 0] >= 0.5).double().numpy()
+
+
+def curve(classifier: Classifier, inputs: Tensor, maps: Tensor, inserts: bool) -> Tensor:
+    """Probabilities (b, fractions) of the predicted class while pixels are blurred, or unblurred.
+
+    The most relevant go first; equal ones in an order drawn once (Petsiuk et al. 2018).
+    """
+    network, read = classifier.network, classifier.read
+    with torch.no_grad():
+        whole = torch.cat([read(network(part)) for part in inputs.split(BATCH)])
+    classes = whole.argmax(1, keepdim=True)
+    scorer = Scorer(network, read, inputs, classes, whole, BATCH, task=classifier.task)
+    large = F.interpolate(maps[:, None].double(), inputs.shape[-2:], mode="bilinear")[:, 0]
+    pixels = large[0].numel()
+    drawn = torch.randperm(pixels, generator=torch.Generator().manual_seed(0))
+    order = drawn[large.flatten(1)[:, drawn].argsort(dim=1, descending=True, stable=True)]
+    places = torch.arange(pixels).expand_as(order)
+    ranks = torch.empty_like(order).scatter_(1, order, places).reshape(large.shape)
+
+    def make(owner: Tensor, number: Tensor) -> Tensor:
+        limit = (torch.tensor(FRACTIONS)[number] * pixels).round()[:, None, None]
+        first = ranks[owner] < limit
+        return (first if inserts else ~first)[:, None].to(inputs.dtype)
+
+    every = torch.ones(len(inputs), len(FRACTIONS), dtype=torch.bool)
+    found = torch.zeros(every.shape)
+    for owner, number, _, scores in scorer.each(every, make, behind=blurred(inputs)):
+        found[owner, number] = scores[:, 0].float()
+    return found
+
+
+def _against_the_best(found: dict[str, Columns]) -> Iterator[str]:
+    """What mitate's own methods are better by than the best of the others, photo by photo."""
+    others = [n for n in found if n in METHODS and n not in OWN and not METHODS[n].is_control]
+    for own in [name for name in OWN if name in found]:
+        for column in COLUMNS[:-1]:
+            means = {name: BETTER[column] * found[name][column].mean() for name in others}
+            best = max(means, key=lambda name: means[name], default=None)
+            if best is not None and np.isfinite(means[best]):
+                gap = paired_interval(found[own][column], found[best][column])
+                yield f"- {own}, {column}: {_told(gap)} over {best}"
+
+
+def _told(interval: Interval) -> str:
+    if interval.images == 0:
+        return "–"
+    if interval.low == interval.high:
+        return f"{interval.mean:.4g}"
+    return f"{interval.mean:.3f} ({interval.low:.3f} to {interval.high:.3f})"
+
+
+def _opened(photos: Photos, records: Sequence[Record]) -> tuple[Tensor, Tensor | None]:
+    """The inputs, and the masks brought to them; photos whose mask is empty are left out."""
+    preprocessing = photos.classifier.preprocessing
+    shots = [
+        open_shot(
+            record, "", photos.masks, mask_value=photos.mask_value, preprocessing=preprocessing
+        )
+        for record in records
+    ]
+    if photos.masks is None:
+        return prepare(photos.classifier, [shot.photo for shot in shots]).inputs, None
+    kept = [shot for shot in shots if shot.mask is not None and shot.mask.any()]
+    masks = torch.stack([torch.from_numpy(shot.mask) for shot in kept if shot.mask is not None])
+    return prepare(photos.classifier, [shot.photo for shot in kept]).inputs, masks
+
+
+def _named(reference: str, data: str, mask_value: str, split: str = "valid") -> Photos:
+    dataset = read_dataset(data).split(split)
+    masked = [record for record in dataset.records if record.mask is not None]
+    title = f"{Path(data).name}, {split}"
+    classifier = Classifier.load(reference)
+    return Photos(title, classifier, masked, MaskIndex.of(dataset), int(mask_value))
+
+
+def _beside() -> Iterator[Photos]:
+    """What lies beside the checkout, and the demo's own photos where the demo was run."""
+    for name, size, value in (("coffee_leaf", (128, 256), 2), ("magnetic_tile", 192, 1)):
+        folder, data = Path("out/small") / name, SHARED / "data" / name
+        if not folder.exists():
+            fit(data, folder, model="mobilenetv2_100", weights=WEIGHTS, epochs=8, size=size)
+        yield _named(str(folder), str(data), str(value))
+    if Path("out/demo/classifier").exists():
+        yield _named("out/demo/classifier", "out/demo/paddy", "2")
+    photos = sorted((SHARED / "photos" / "imagenet_sample").glob("*.jpg"))
+    yield Photos(
+        "ImageNet sample photos",
+        Classifier.load(f"timm:mobilenetv2_100@{WEIGHTS}"),
+        [Record(path, None) for path in photos],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mitate.errors import UsageError
+from mitate.explain.explainer import Explainer
+from mitate.explain.methods import loupe
+from mitate.explain.scorer import Scorer
+from mitate.models.classifier import Classifier
+from oracles import masked, networks, optimised
+from oracles.staged import Stages, stages
+
+SIZE = (16, 32)
+
+
+def explainer(network: nn.Module, **options) -> Explainer:
+    classifier = Classifier.from_module(network, classes=networks.CLASSES)
+    return Explainer(classifier, "loupe", show_progress=False, **options)
+
+
+def images(number: int = 2, size: tuple[int, int] = SIZE) -> Tensor:
+    return networks.make_images(number, size=size)
+
+
+def search(network: Stages, batch: Tensor, classes: list[list[int]]) -> loupe.Search:
+    with torch.no_grad():
+        logits = network(batch)
+    return loupe.Search.of(
+        Scorer(network, lambda output: output, batch, torch.tensor(classes), logits)
+    )
+
+
+@pytest.mark.parametrize("target", [0, 3])
+def test_slopes_are_the_oracles(target: int) -> None:
+    network, batch = stages(), images(1)
+    drawn = torch.rand(4, 8, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    found = search(network, batch, [[1, target]]).slopes(
+        torch.tensor([1]), drawn[None], level=0.4, price=7.0
+    )
+    expected = optimised.slopes(
+        network,
+        batch[0],
+        target,
+        drawn.tolist(),
+        behind=masked.blurred(batch[0], 31, 50),
+        level=0.4,
+        price=7.0,
+    )
+    torch.testing.assert_close(found[0], torch.tensor(expected).double(), rtol=1e-5, atol=1e-8)
+
+
+def test_the_loss_by_hand() -> None:
+    masks = torch.tensor([[[0.0, 0.5], [0.5, 1.0]]] * 2, dtype=torch.float64)
+    hidden = torch.tensor([-1.0, 30.0], dtype=torch.float64)
+    odds = torch.tensor([3.0, -4.0], dtype=torch.float64)
+    made = loupe.loss(masks, hidden, odds, 6.0)
+    first = optimised.soft_plus(1.0) / optimised.soft_plus(5.0) + 3.0
+    second = 32.0 / optimised.soft_plus(-2.0) + 3.0
+    torch.testing.assert_close(made, torch.tensor([first, second]).double())
+
+
+@pytest.mark.parametrize("steps", [1, 7])
+def test_the_map_is_the_oracles(steps: int) -> None:
+    network, batch = stages(), images(1)
+    made = explainer(network, steps=steps, cells=4)(batch, targets=[[0, 3]]).maps
+    classifier = Classifier.from_module(network, classes=networks.CLASSES)
+    glanced = Explainer(classifier, "glance")(batch, targets=[[0, 3]])
+    start = glanced.normalized()
+    assert start.shape[-2:] == (4, 8)  # the mask's own grid: nothing is resized and back
+    behind = masked.blurred(batch[0], 31, 50)
+    pixels = nn.functional.interpolate(start, SIZE, mode="bilinear", align_corners=False)
+    for place, target in enumerate((0, 3)):
+        begun = masked.averaged(pixels[0, place].tolist(), 4, 8)
+        expected = optimised.loupe(
+            network, batch[0], target, start=begun, behind=behind, steps=steps
+        )
+        torch.testing.assert_close(
+            made[0, place], torch.tensor(expected).double(), rtol=1e-4, atol=1e-6
+        )
+
+
+def test_level_sets_keep_their_ends_and_are_soft() -> None:
+    masks = torch.linspace(0, 1, 11, dtype=torch.float64)[None, None, None]
+    for level in (0.1, 0.5, 0.9):
+        made = loupe.level_set(masks, level)[0, 0, 0]
+        torch.testing.assert_close(
+            made, torch.tensor([optimised.hidden_share(v / 10, level) for v in range(11)]).double()
+        )
+        assert made[0] == 0
+        assert made[-1] == 1
+        assert (made.diff() > 0).all()
+
+
+def test_several_batch_sizes_give_the_same() -> None:
+    network, batch = stages(), images(5, size=(32, 16))
+    expected = explainer(network, steps=5)(batch, top_k=2)
+    for size in (1, 3):
+        made = explainer(network, steps=5, batch_size=size)(batch, top_k=2)
+        torch.testing.assert_close(made.maps, expected.maps, rtol=0, atol=1e-10)
+        assert made.cost == pytest.approx(expected.cost)
+
+
+def test_the_classes_share_nothing_but_the_batch() -> None:
+    network, batch = stages(20.0), images()
+    cost = explainer(network, steps=5)(batch, top_k=1).cost
+    assert cost == 1 + 2 + 5 * 3
+    assert explainer(network, steps=5)(batch, top_k=2).cost == 1 + 2 * (2 + 5 * 3)
+
+
+def test_settled_masks_are_left_alone_and_the_cost_says_so() -> None:
+    made = explainer(stages(20.0), steps=200)(images(), targets=[0, 3])
+    assert 3 + 3 * loupe.PATIENCE < made.cost < 3 + 3 * 200
+
+
+@pytest.mark.parametrize(
+    ("size", "grid"), [((64, 64), (32, 32)), ((16, 96), (16, 96)), ((160, 64), (80, 32))]
+)
+def test_cells_are_square_and_no_smaller_than_pixels(
+    size: tuple[int, int], grid: tuple[int, int]
+) -> None:
+    made = explainer(stages(), steps=2)(images(1, size=size), top_k=1)
+    assert made.maps.shape == (1, 1, *grid)
+    assert made.maps.isfinite().all()
+
+
+@pytest.mark.parametrize("scale", [1e3, 1e6])
+def test_a_saturated_class_is_explained(scale: float) -> None:
+    made = explainer(stages(scale), steps=10)(images(), top_k=1)
+    assert (made.probabilities > 0.9999).all()
+    assert made.maps.isfinite().all()
+    assert made.maps.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_class_that_is_not_there_has_a_finite_map(dtype: torch.dtype) -> None:
+    network = stages(20.0).to(dtype)
+    with torch.no_grad():
+        network.head.bias[4] = -200.0
+    made = explainer(network, steps=12)(images().to(dtype), targets=[4, 4])
+    assert (made.probabilities < 1e-30).all()
+    assert made.maps.isfinite().all()
+    assert made.maps.any()
+
+
+def test_a_uniform_image_is_flagged() -> None:
+    made = explainer(stages())(torch.full((2, 3, *SIZE), 0.7).double(), top_k=2)
+    assert made.maps.isfinite().all()
+    assert [(flag.image, flag.target) for flag in made.flags] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+class Closed(nn.Module):
+    """Gives no gradient to what lies before it."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, batch: Tensor) -> Tensor:
+        return self.inner(batch.detach())
+
+
+def test_a_network_without_gradients_is_told_what_to_use() -> None:
+    with pytest.raises(UsageError, match=r"gives none for its input .* occlusion or rise"):
+        explainer(Closed(stages().requires_grad_(False)))(images())
+
+
+def test_functions_of_the_output_are_explained_at_any_scale() -> None:
+    network, batch = stages(20.0), images()
+    difference = [lambda logits: logits[:, 0] - logits[:, 3]]
+    thousands = [lambda logits: 1000 * (logits[:, 0] - logits[:, 3])]
+    made, scaled = (
+        explainer(network, steps=8)(batch, targets=functions).maps
+        for functions in (difference, thousands)
+    )
+    torch.testing.assert_close(made, scaled)
+
+
+def test_other_classes_and_other_weights_give_other_maps() -> None:
+    batch = images()
+    made = explainer(stages(20.0), steps=20)(batch, targets=[[0, 3]] * 2).maps
+    network = stages(20.0, seed=9)
+    other = explainer(network, steps=20)(batch, targets=[[0, 3]] * 2).maps
+    assert (made[:, 0] - made[:, 1]).abs().amax() > 0.01
+    assert (made - other).abs().amax() > 0.01
+
+
+@pytest.mark.parametrize("options", [{"steps": 0}, {"cells": 0}])
+def test_wrong_options_are_refused(options: dict) -> None:
+    with pytest.raises(UsageError, match="1 step and 1 cell or more"):
+        explainer(stages(), **options)(images())

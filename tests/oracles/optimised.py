@@ -1,0 +1,115 @@
+"""The optimised mask, slowly and plainly: one image, one class, loops; slopes by differences."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from oracles.maps import enlarged
+
+Plane = list[list[float]]
+STEP = 1e-6
+
+
+def soft_plus(value: float) -> float:
+    return math.log(1 + math.exp(value))
+
+
+def logistic(value: float) -> float:
+    return 1 / (1 + math.exp(-value))
+
+
+def odds(network: nn.Module, picture: Tensor, target: int) -> float:
+    with torch.no_grad():
+        scores = [math.exp(score) for score in network(picture[None])[0].tolist()]
+    return math.log(scores[target] / (sum(scores) - scores[target]))
+
+
+def hidden_share(value: float, level: float) -> float:
+    """The soft level set: a logistic edge of width 0.1, stretched so that 0 and 1 stay."""
+    low, high = logistic(-level / 0.1), logistic((1 - level) / 0.1)
+    return (logistic((value - level) / 0.1) - low) / (high - low)
+
+
+def loss(
+    network: nn.Module,
+    image: Tensor,
+    target: int,
+    mask: Plane,
+    *,
+    behind: Tensor,
+    level: float,
+    price: float,
+) -> float:
+    """What hiding leaves of the class, as a share of what there was, and the price of the area."""
+    pixels = enlarged(mask, *image.shape[-2:])
+    gone = torch.tensor([[hidden_share(v, level) for v in row] for row in pixels]).double()
+    left = odds(network, image * (1 - gone) + behind * gone, target)
+    whole = odds(network, image, target)
+    area = sum(sum(row) for row in mask) / (len(mask) * len(mask[0]))
+    return soft_plus(left + 2) / soft_plus(whole + 2) + price * area
+
+
+def slopes(network: nn.Module, image: Tensor, target: int, mask: Plane, **how) -> Plane:
+    """Central differences, cell by cell."""
+
+    def moved(y: int, x: int, by: float) -> Plane:
+        return [
+            [v + by * (i == y and j == x) for j, v in enumerate(row)] for i, row in enumerate(mask)
+        ]
+
+    def slope(y: int, x: int) -> float:
+        more, less = (loss(network, image, target, moved(y, x, by), **how) for by in (STEP, -STEP))
+        return (more - less) / (2 * STEP)
+
+    return [[slope(y, x) for x in range(len(mask[0]))] for y in range(len(mask))]
+
+
+def smoothed(plane: Plane) -> Plane:
+    """Weights of 1 2 1 along each axis, over 16; beyond the edge the edge is repeated."""
+    rows, columns = len(plane), len(plane[0])
+
+    def at(y: int, x: int) -> float:
+        return plane[min(max(y, 0), rows - 1)][min(max(x, 0), columns - 1)]
+
+    bell = {-1: 1, 0: 2, 1: 1}
+    return [
+        [
+            sum(bell[i] * bell[j] * at(y + i, x + j) for i in bell for j in bell) / 16
+            for x in range(columns)
+        ]
+        for y in range(rows)
+    ]
+
+
+def loupe(
+    network: nn.Module, image: Tensor, target: int, *, start: Plane, behind: Tensor, steps: int
+) -> Plane:
+    """Every step in turn; the cube of the mean mask, and a thousandth of the start."""
+    mask = [[0.5 * value for value in row] for row in start]
+    momentum = [[0.0 for _ in row] for row in start]
+    kept: list[Plane] = []
+    for step in range(steps):
+        price = 4 * 20 ** (step / max(1, steps - 1))
+        level = 0.1 + 0.8 * ((0.5 + step * (math.sqrt(5) - 1) / 2) % 1)
+        found = smoothed(
+            slopes(network, image, target, mask, behind=behind, level=level, price=price)
+        )
+        momentum = [
+            [0.8 * m + 0.2 * g for m, g in zip(*rows, strict=True)]
+            for rows in zip(momentum, found, strict=True)
+        ]
+        steepest = max(abs(m) for row in momentum for m in row)
+        mask = [
+            [min(1.0, max(0.0, v - 0.2 * m / steepest)) for v, m in zip(*rows, strict=True)]
+            for rows in zip(mask, momentum, strict=True)
+        ]
+        if step >= steps // 6:
+            kept.append(mask)
+    return [
+        [
+            (sum(mask[y][x] for mask in kept) / len(kept)) ** 3 + 1e-3 * start[y][x]
+            for x in range(len(start[0]))
+        ]
+        for y in range(len(start))
+    ]

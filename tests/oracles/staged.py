@@ -1,0 +1,31 @@
+"""A small network of two stages that are tapped at once."""
+
+import torch
+from torch import Tensor, nn
+
+from oracles import networks
+
+
+class Stages(networks.Halves):
+    """Two stages, of strides 4 and 16, and a head; smooth, so that differences give slopes."""
+
+    layer = "fine + coarse"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine = nn.Sequential(nn.Conv2d(3, 5, 5, stride=4, padding=2), nn.Softplus())
+        self.coarse = nn.Sequential(nn.Conv2d(5, 6, 5, stride=4, padding=2), nn.Softplus())
+        self.head = nn.Linear(6, networks.CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.coarse(self.fine(images)).mean((-2, -1)))
+
+
+def stages(sure: float = 1.0, seed: int = 3) -> Stages:
+    """One with random weights; the scores are so many times as far apart."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = Stages().double().eval()
+    with torch.no_grad():
+        network.head.weight.mul_(sure)
+    return network
