@@ -36,7 +36,7 @@ COMMANDS = {
     "train": "Train a classifier on photos sorted by class, or several and compare them.",
     "explain": "Draw where the classifier looks on each photo for its most probable classes.",
     "report": "Write one HTML file: scores, confusions, galleries of right and wrong with maps.",
-    "masks": "Make masks of maps, to be corrected and trained with; tell how good they are.",
+    "masks": "Make a mask of each photo's map, as PNG and COCO, to be corrected and trained with.",
     "layers": "List the layers that a map can be made at, and which one `auto` takes.",
     "methods": "List the map methods: family, needs, cost in forwards, and who published each.",
     "convert": "Turn a fastai export or a pickled module into a classifier folder, the safe way.",
