@@ -326,6 +326,42 @@ class TestReport:
         assert (done.code, "does not exist" in done.error) == (1, True)
 
 
+class TestMasks:
+    def test_made_judged_and_trained_with(self, mitate, ref, tmp_path):
+        folder = tiny.marked_photos(tmp_path, {"blast": 3, "いもち病": 3})
+        words = ("masks", ref, folder / "images", "-o", tmp_path / "out", "--layer", "stages.1")
+        true = ("--masks", folder / "masks", "--mask-value", 2)
+        done = mitate(*words, *true)
+        assert done.code == 0, done.err
+        assert "6 masks in" in done.out
+        assert "on 6 true masks" in done.out
+        found = mitate(*words, *true, "--json").json
+        assert found["judged"] == 6
+        assert 0 <= found["iou"] <= found["dice"] <= 1
+        made = tmp_path / "out" / "masks"
+        again = mitate("explain", ref, folder / "images", "-o", tmp_path / "maps", "--masks", made)
+        assert again.code == 0
+        assert "6 photos; the masks cover" in again.out
+
+    def test_without_true_masks(self, mitate, ref, photos, tmp_path):
+        (photos / "blast" / "bad.jpg").write_text("no picture")
+        done = mitate("masks", ref, photos, "-o", tmp_path / "out", "--empty", "blast")
+        assert done.code == 3
+        assert "skipped: " in done.err
+        assert done.out == f"4 masks in {tmp_path / 'out'}, at a threshold of 0.50\n"
+        assert (tmp_path / "out" / "instances.json").is_file()
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [(["--threshold", "2"], "above 0"), (["--empty", "x"], "x is no class")],
+    )
+    def test_wrong_words(self, mitate, ref, photos, tmp_path, words, said):
+        done = mitate("masks", ref, photos, "-o", tmp_path / "out", *words)
+        assert done.code == 2
+        assert said in done.error
+        assert not (tmp_path / "out").exists()
+
+
 class TestTrain:
     @pytest.fixture
     def data(self, tmp_path):

@@ -10,6 +10,7 @@ from mitate.drawing.colour import (
     heat,
     overlay,
     stretch,
+    tint,
 )
 from mitate.errors import UsageError
 
@@ -121,3 +122,15 @@ def test_an_impossible_opacity_is_refused(opacity):
 def test_half_floats_and_single_pixels_are_drawn():
     pixel = np.zeros((1, 1, 3), np.uint8)
     assert overlay(pixel, np.ones((7, 7), np.float16), colormap=COLORMAP).size == (1, 1)
+
+
+def test_a_tint_follows_the_shares():
+    shares = np.zeros((2, 4), np.float32)
+    shares[:, 2:] = 1
+    drawn = np.asarray(tint(GREEN, shares))
+    width = drawn.shape[1]
+    assert (drawn[:, : width // 8] == GREEN[:, : width // 8]).all()
+    assert (drawn[:, -width // 8 :] != GREEN[:, -width // 8 :]).any(axis=2).all()
+    half = np.asarray(tint(GREEN, shares / 2)).astype(int)
+    strong, weak = (np.abs(d - GREEN.astype(int))[:, -1].sum() for d in (drawn.astype(int), half))
+    assert strong > weak > 0

@@ -38,6 +38,7 @@ COMMANDS = {
     "report": "Write one HTML file: scores, confusions, galleries of right and wrong with maps.",
     "audit": "Tell which map is true of the classifier, and whether it looks at the right place.",
     "compare": "Set two classifiers side by side: accuracy, every metric, where reasons moved.",
+    "masks": "Make a mask of each photo's map, as PNG and COCO, to be corrected and trained with.",
     "layers": "List the layers that a map can be made at, and which one `auto` takes.",
     "methods": "List the map methods: family, needs, cost in forwards, and who published each.",
     "convert": "Turn a fastai export or a pickled module into a classifier folder, the safe way.",

@@ -18,6 +18,7 @@ COLORMAP = "inferno"
 OPACITY = 0.5
 DIVERGING = "coolwarm"
 ABSENT = 128
+TINT, TINTED = "#00c8ff", 0.6  # no leaf, rust or colormap of ours has it
 
 Picture = Image.Image | NDArray[np.uint8]
 
@@ -67,6 +68,18 @@ def overlay(
     colours = Image.fromarray(heat(fitted, colormap, signed=signed))
     strength = np.where(np.isfinite(fitted), round(255 * opacity), 0).astype(np.uint8)
     return Image.composite(colours, photo, Image.fromarray(strength))
+
+
+def tint(picture: Picture, shares: Float[np.ndarray, "h w"]) -> Image.Image:
+    """The picture with a region in one colour, as much as each pixel belongs to it.
+
+    Args:
+        picture: RGB of any size, as a PIL image or uint8 (H, W, 3).
+        shares: In [0, 1], of any size.
+    """
+    photo = as_image(picture)
+    strength = np.rint(255 * TINTED * stretch(shares, photo.size).clip(0, 1)).astype(np.uint8)
+    return Image.composite(Image.new("RGB", photo.size, TINT), photo, Image.fromarray(strength))
 
 
 def stretch(values: Float[np.ndarray, "h w"], size: tuple[int, int]) -> NDArray[np.float32]:

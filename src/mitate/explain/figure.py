@@ -25,8 +25,17 @@ def draw(
     opacity: float | None = None,
     mode: str = "bicubic",
     title: str = "",
+    segmentations: Sequence["Panel"] = (),
 ) -> "Sheet":
     """Draw explanations of the same images side by side, one row an image.
+
+    Args:
+        explanations: one a method; each gives a column a class.
+        colormap: of the maps; None takes the default.
+        opacity: of the maps over the picture; None takes the default.
+        mode: how maps are resized to the picture.
+        title: over it all; empty for the default.
+        segmentations: panels to stand between the pictures and the maps, one an image.
 
     Raises:
         UsageError: explanations of different images.
@@ -43,7 +52,7 @@ def draw(
         for e in explanations
     ]
     rows = [
-        _row(explanations, [drawn[index] for drawn in overlays], index)
+        _row(explanations, [drawn[index] for drawn in overlays], index, segmentations)
         for index in range(len(first))
     ]
     several = len(explanations) > 1
@@ -51,7 +60,7 @@ def draw(
     return draw_sheet(
         rows,
         colormap=colormap,
-        column_titles=["", *headings] if several else (),
+        column_titles=["", *[""][: len(segmentations)], *headings] if several else (),
         title=title or ("" if several else _heading(first)),
         signed=signed,
     )
@@ -81,7 +90,10 @@ def _heading(explanation: Explanation) -> str:
 
 
 def _row(
-    explanations: Sequence[Explanation], overlays: Sequence[list[Image.Image]], index: int
+    explanations: Sequence[Explanation],
+    overlays: Sequence[list[Image.Image]],
+    index: int,
+    segmentations: Sequence["Panel"],
 ) -> "Row":
     from mitate.drawing.layout import Panel, Row
 
@@ -92,7 +104,7 @@ def _row(
         picture=first.shown()[index],
         detail=f"true class: {label}" if label is not None else "",
     )
-    panels = [original]
+    panels = [original, *segmentations[index : index + 1]]
     for explanation, drawn in zip(explanations, overlays, strict=True):
         panels += [
             _panel(explanation, index, target, picture) for target, picture in enumerate(drawn)

@@ -114,6 +114,21 @@ class Preprocessing:
         fitted = self._fit(image, (width, height), Image.Resampling.BOX)
         return np.asarray(fitted, dtype=np.float32)
 
+    def restored(self, values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Bring values (H, W) of the input's pixels back to a photo of this width and height.
+
+        Bilinear; 0 where the photo has parts that the network does not see.
+        """
+        plane, whole = Image.fromarray(values.astype(np.float32)), np.zeros(size[::-1], np.float32)
+        if self.resize == "pad":
+            (left, top), (across, down) = self._inside(size, self.size[::-1])
+            inner = plane.crop((left, top, left + across, top + down))
+            return np.asarray(inner.resize(size, Image.Resampling.BILINEAR), np.float32)
+        left, top, right, bottom = (round(side) for side in self._box(size))
+        part = plane.resize((right - left, bottom - top), Image.Resampling.BILINEAR)
+        whole[top:bottom, left:right] = np.asarray(part)
+        return whole
+
     def _fit(
         self, photo: Image.Image, size: tuple[int, int], resample: Image.Resampling
     ) -> Image.Image:
@@ -135,12 +150,18 @@ class Preprocessing:
     def _padded(
         self, photo: Image.Image, size: tuple[int, int], resample: Image.Resampling
     ) -> Image.Image:
-        scale = min(size[0] / photo.width, size[1] / photo.height)
-        inner = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
+        place, inner = self._inside(photo.size, size)
         canvas = Image.new(photo.mode, size, self._padding(photo.mode))
-        place = ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
         canvas.paste(photo.resize(inner, resample), place)
         return canvas
+
+    def _inside(
+        self, photo: tuple[int, int], size: tuple[int, int]
+    ) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Left and top, and width and height, of a padded photo in a canvas of this size."""
+        scale = min(size[0] / photo[0], size[1] / photo[1])
+        inner = (max(1, round(photo[0] * scale)), max(1, round(photo[1] * scale)))
+        return ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2), inner
 
     def _padding(self, mode: str) -> Any:
         levels = tuple(round(255 * level) for level in self.mean)

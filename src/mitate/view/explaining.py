@@ -27,6 +27,7 @@ from mitate.models.tasks import word
 from mitate.progress import progress
 from mitate.view.earlier import clear, maps_name, sheet_name, told
 from mitate.view.photos import Shot, open_shot, shown_names, with_known_labels
+from mitate.view.segmenting import segmentation_panels
 
 ROWS = 8
 MODIFIERS = ("against", "strength", "augment")
@@ -122,7 +123,13 @@ def explain_photos(
         opened = _opened(classifier, records, masks, mask_value, explained.failures, advance)
         for number, shots in enumerate(_batches(opened), 1):
             done = [_explain(explainer, shots, top_k) for explainer in explainers]
-            figure = draw(done, colormap=style.colormap, opacity=style.opacity, mode=style.resize)
+            figure = draw(
+                done,
+                colormap=style.colormap,
+                opacity=style.opacity,
+                mode=style.resize,
+                segmentations=segmentation_panels(classifier, shots),
+            )
             if number == 1:
                 removed = clear(folder, photos)
             _keep(done, figure, number, folder, explained)

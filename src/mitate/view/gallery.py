@@ -205,7 +205,9 @@ def _scores(predicted: Sequence[Predicted], names: Sequence[str]) -> Scores | No
 
 
 def _scored(scores: Scores | None) -> dict[str, Any]:
-    return {} if scores is None else vars(scores)
+    if scores is None:
+        return {}
+    return {name: value for name, value in vars(scores).items() if name != "segmentation"}
 
 
 def _chosen(

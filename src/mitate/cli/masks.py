@@ -1,0 +1,76 @@
+"""mitate masks."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from mitate.cli.explain import SOME_FAILED
+from mitate.cli.parsing import Fusion, Json, Out
+from mitate.cli.places import check_folder
+from mitate.cli.tables import number, print_json, tell
+
+
+def masks(
+    ref: str,
+    data: Path,
+    /,
+    *,
+    out: Out,
+    method: Annotated[str, Parameter(name=["--method", "-m"])] = "layercam",
+    layer: str = "auto",
+    fusion: Fusion = "max",
+    masks: Path | None = None,
+    mask_value: int | None = None,
+    threshold: float | None = None,
+    empty: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = (),
+    json: Json = False,
+) -> int:
+    """Make a mask of each photo's map, as PNG and COCO, to be corrected and trained with.
+
+    Args:
+        ref: the classifier.
+        data: a folder of class folders, or a CSV.
+        out: the folder for masks/ and instances.json.
+        method: how maps are made (mitate methods).
+        layer: a layer's name (mitate layers), auto, or several as "A + B".
+        fusion: how the maps of several layers become one.
+        masks: true masks of some photos, which choose the threshold and judge what is made.
+        mask_value: the value that marks the region in index masks.
+        threshold: from which share of its maximum on a map is marked; otherwise the best on the
+            true masks, or 0.5 without any.
+        empty: a class that has nothing to mark: its photos get empty masks.
+        json: print what came of it as JSON.
+    """
+    from mitate.data.dataset import read_dataset
+    from mitate.explain.explainer import Explainer
+    from mitate.models.classifier import Classifier
+    from mitate.training.pseudo import make_masks
+    from mitate.view.photos import open_masks
+
+    check_folder(out)
+    classifier = Classifier.load(ref)
+    dataset = read_dataset(data)
+    for notice in dataset.notices:
+        tell(f"note: {notice}")
+    made = make_masks(
+        Explainer(classifier, method, layer, fusion=fusion, show_progress=False),
+        dataset,
+        out,
+        masks=open_masks(masks),
+        value=mask_value,
+        threshold=threshold,
+        empty=empty,
+    )
+    for line in made.failures:
+        tell(f"skipped: {line}")
+    if json:
+        print_json(made.as_dict())
+    else:
+        print(f"{made.number} masks in {out}, at a threshold of {made.threshold:.2f}")
+        if made.judged:
+            found = f"Dice {number(made.dice)}, IoU {number(made.iou)}"
+            print(f"{found} on {made.judged} true masks")
+    if not made.number:
+        return 1
+    return SOME_FAILED if made.failures else 0

@@ -1,0 +1,239 @@
+"""Masks made of maps: to be corrected by hand, to be trained with, and judged where masks exist."""
+
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from mitate import imports
+from mitate.data.decoding import image_size, read_image
+from mitate.data.masks import Masks
+from mitate.data.records import Dataset, Record
+from mitate.errors import ImageError, UsageError
+from mitate.explain.explainer import Explainer
+from mitate.files import write_bytes, write_text
+from mitate.progress import progress
+from mitate.tensors import resize_maps
+from mitate.training.overlaps import Overlaps
+
+MASKS, COCO = "masks", "instances.json"
+THRESHOLDS = np.round(np.linspace(0.05, 0.95, 19), 2)
+USUAL, FEWEST = 0.5, 4
+WHITE = 255
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Pseudo:
+    """What came of making masks.
+
+    Attributes:
+        folder: where they are.
+        number: how many were written.
+        threshold: of the maps, relative to their maxima.
+        judged: photos with a true mask.
+        dice: over the pixels of these, each half at the other half's threshold; None without any.
+        iou: the same.
+        failures: photos that cannot be read, and masks that cannot be used.
+    """
+
+    folder: Path
+    number: int
+    threshold: float
+    judged: int
+    dice: float | None
+    iou: float | None
+    failures: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return {**vars(self), "folder": str(self.folder), "failures": list(self.failures)}
+
+
+def make_masks(
+    explainer: Explainer,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    masks: Masks | None = None,
+    value: int | None = None,
+    threshold: float | None = None,
+    empty: Sequence[str] = (),
+    shown: bool = True,
+) -> Pseudo:
+    """Write a mask for every photo of a data set, as PNG and all of them as COCO.
+
+    Args:
+        explainer: makes the maps, of the photo's class or, where none is known, of the predicted.
+        dataset: the photos.
+        folder: where ``masks/`` and ``instances.json`` go.
+        masks: true masks of some photos: they choose the threshold, and judge what was made.
+        value: the value that marks the region in these.
+        threshold: from which share of its maximum on a map is marked; None chooses it.
+        empty: classes that have nothing to mark; the masks of their photos are empty.
+        shown: show progress.
+
+    Raises:
+        UsageError: a threshold outside of (0, 1], or a class that there is not.
+    """
+    _check(explainer, dataset, threshold, empty)
+    failures: list[str] = []
+    maps: dict[Record, np.ndarray] = {}
+    with progress("explaining", len(dataset), shown=shown) as advance:
+        for start in range(0, len(dataset), BATCH):
+            part = dataset.records[start : start + BATCH]
+            maps |= _maps(explainer, part, empty, failures)
+            advance(len(part))
+    truths = _truths(maps, masks, value, failures)
+    tried = THRESHOLDS if threshold is None else np.array([threshold])
+    counts = [_counts(maps[record], truth, tried) for record, truth in truths.items()]
+    chosen = threshold or (tried[_best(counts)] if counts else USUAL)
+    judged = _judged(counts, FEWEST if threshold is None else 1)
+    drawn = {record: values >= chosen for record, values in maps.items()}
+    for record, mask in drawn.items():
+        _write_png(mask, folder / MASKS / _name(dataset, record))
+    write_text(folder / COCO, json.dumps(_as_coco(dataset, drawn), ensure_ascii=False))
+    return Pseudo(
+        folder,
+        len(drawn),
+        float(chosen),
+        len(truths),
+        judged.dice() if judged else None,
+        judged.iou() if judged else None,
+        tuple(failures),
+    )
+
+
+def _check(
+    explainer: Explainer, dataset: Dataset, threshold: float | None, empty: Sequence[str]
+) -> None:
+    if threshold is not None and not 0 < threshold <= 1:
+        raise UsageError(f"a threshold of {threshold}: use one above 0 and up to 1")
+    strange = [name for name in empty if name not in dataset.class_names]
+    if strange:
+        raise UsageError(
+            f"{', '.join(strange)} is no class of {dataset.root}: it has "
+            f"{', '.join(dataset.class_names)}"
+        )
+
+
+def _maps(
+    explainer: Explainer, records: Sequence[Record], empty: Sequence[str], failures: list[str]
+) -> dict[Record, np.ndarray]:
+    """Maps of photos in [0, 1], at their own pixels (height, width)."""
+    photos = {}
+    for record in records:
+        try:
+            photos[record] = read_image(record.path)
+        except ImageError as exc:
+            failures.append(str(exc))
+    if not photos:
+        return {}
+    preprocessing, names = explainer.classifier.preprocessing, explainer.classifier.class_names
+    inputs = explainer.classifier.inputs(list(photos.values()))
+    predicted = explainer.classifier.logits(inputs).argmax(-1).tolist()
+    targets = [
+        names.index(record.label) if record.label in names else found
+        for record, found in zip(photos, predicted, strict=True)
+    ]
+    made = explainer(inputs, targets=targets).maps
+    resized = resize_maps(made.relu(), preprocessing.size)[:, 0].float().cpu().numpy()
+    found = {}
+    for (record, photo), values in zip(photos.items(), resized, strict=True):
+        peak = values.max() if record.label not in empty else 0
+        shares = values / peak if np.isfinite(peak) and peak > 0 else np.zeros_like(values)
+        found[record] = preprocessing.restored(shares, photo.size)
+    return found
+
+
+def _truths(
+    maps: dict[Record, np.ndarray], masks: Masks | None, value: int | None, failures: list[str]
+) -> dict[Record, np.ndarray]:
+    found = {}
+    for record in maps if masks is not None else ():
+        try:
+            mask = masks.read(record.path, image_size(record.path), value=value)  # type: ignore[union-attr]
+        except ImageError as exc:
+            failures.append(str(exc))
+        else:
+            if mask is not None:
+                found[record] = mask
+    return found
+
+
+def _counts(values: np.ndarray, truth: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Pixels both, drawn only and true only, at every threshold: (thresholds, 3)."""
+    true = truth >= 0.5
+    rows = []
+    for threshold in thresholds:
+        drawn = values >= threshold
+        both = int((drawn & true).sum())
+        rows.append((both, int(drawn.sum()) - both, int(true.sum()) - both))
+    return np.array(rows)
+
+
+def _best(counts: Sequence[np.ndarray]) -> int:
+    """Which threshold has the best Dice over all pixels."""
+    both, extra, missed = np.sum(counts, axis=0).T
+    dice = 2 * both / np.maximum(2 * both + extra + missed, 1)
+    return int(dice.argmax())
+
+
+def _judged(counts: Sequence[np.ndarray], fewest: int) -> Overlaps | None:
+    """Each half of the photos at the threshold that is the best on the other half."""
+    if len(counts) < fewest:
+        return None
+    halves = (counts[::2], counts[1::2]) if len(counts) > 1 else (counts, counts)
+    rows = [
+        one[_best(other)]
+        for half, other in zip(halves, reversed(halves), strict=True)
+        for one in half
+    ]
+    return Overlaps(torch.from_numpy(np.stack(rows))[:, None])
+
+
+def _name(dataset: Dataset, record: Record) -> Path:
+    name = Path(dataset.name(record.path))
+    return (Path(name.name) if name.is_absolute() else name).with_suffix(".png")
+
+
+def _write_png(mask: np.ndarray, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with BytesIO() as buffer:
+        Image.fromarray(mask.astype(np.uint8) * WHITE).save(buffer, "PNG")
+        write_bytes(path, buffer.getvalue())
+
+
+def _as_coco(dataset: Dataset, drawn: dict[Record, np.ndarray]) -> dict[str, Any]:
+    names = dataset.class_names or ("region",)
+    numbers = {name: number for number, name in enumerate(names, 1)}
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, (record, mask) in enumerate(drawn.items(), 1):
+        height, width = mask.shape
+        name = dataset.name(record.path)
+        images.append({"id": number, "file_name": name, "width": width, "height": height})
+        if mask.any():
+            category = numbers.get(record.label or "", 1)
+            about = {"id": len(annotations) + 1, "image_id": number, "category_id": category}
+            annotations.append({**about, **_run_lengths(mask), "iscrowd": 0})
+    categories = [{"id": number, "name": name} for name, number in numbers.items()]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def _run_lengths(mask: np.ndarray) -> dict[str, Any]:
+    """A mask as COCO's compressed run lengths, with its area and box."""
+    coco = imports.pycocotools("mask")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "__array__ impl", DeprecationWarning)
+        packed = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
+        area, box = int(coco.area(packed)), coco.toBbox(packed).tolist()
+    counts = packed["counts"].decode()
+    return {"segmentation": {**packed, "counts": counts}, "area": area, "bbox": box}

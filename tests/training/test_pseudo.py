@@ -1,0 +1,124 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tiny
+from mitate.data.dataset import read_dataset
+from mitate.data.decoding import image_size
+from mitate.data.masks import MaskIndex
+from mitate.data.regions import open_masks
+from mitate.errors import UsageError
+from mitate.explain.explainer import Explainer
+from mitate.models.preprocessing import Preprocessing
+from mitate.training.pseudo import THRESHOLDS, make_masks
+
+NAMES = ("blast", "いもち病")
+
+
+@pytest.fixture
+def explainer():
+    return Explainer(tiny.classifier(), "layercam", "stages.1 + stages.2")
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return read_dataset(tiny.photos(tmp_path / "photos", dict.fromkeys(NAMES, 3)))
+
+
+def test_a_mask_is_its_map_from_the_threshold_on(explainer, dataset, tmp_path):
+    done = make_masks(explainer, dataset, tmp_path / "out", threshold=0.6, shown=False)
+    assert (done.number, done.threshold, done.judged, done.dice) == (6, 0.6, 0, None)
+    record = dataset.records[0]
+    size = image_size(record.path)
+    with Image.open(tmp_path / "out" / "masks" / "blast" / "0000.png") as image:
+        drawn = np.asarray(image)
+    assert set(np.unique(drawn)) == {0, 255}
+    assert drawn.shape == size[::-1]
+    explanation = explainer([record.path], targets=[0])
+    heat = explanation.heat(0, 0, (64, 64), "bilinear")
+    own = np.asarray(Image.fromarray(heat).resize(size, Image.Resampling.BILINEAR))
+    own = own / heat.max() >= 0.6
+    assert ((drawn > 0) == own).mean() > 0.99
+
+
+def test_coco_and_png_say_the_same_and_are_read_by_training(explainer, dataset, tmp_path):
+    make_masks(explainer, dataset, tmp_path / "out", shown=False)
+    content = json.loads((tmp_path / "out" / "instances.json").read_text("utf-8"))
+    assert [entry["name"] for entry in content["categories"]] == list(NAMES)
+    assert len(content["images"]) == 6
+    pictures, coco = (
+        open_masks(tmp_path / "out" / "masks"),
+        open_masks(tmp_path / "out" / "instances.json"),
+    )
+    for record in dataset.records:
+        size = image_size(record.path)
+        assert np.array_equal(pictures.read(record.path, size), coco.read(record.path, size))
+    entry = content["annotations"][0]
+    mask = pictures.read(dataset.records[0].path, (40, 30))
+    assert entry["area"] == mask.sum()
+    left, top, width, height = (int(side) for side in entry["bbox"])
+    assert mask[top : top + height, left : left + width].sum() == mask.sum()
+
+
+def test_the_threshold_of_the_best_dice_is_taken(explainer, dataset, tmp_path):
+    """The truth is what lies above 0.3 of each map."""
+    truth = make_masks(explainer, dataset, tmp_path / "true", threshold=0.3, shown=False)
+    masks = MaskIndex.open(truth.folder / "masks")
+    done = make_masks(explainer, dataset, tmp_path / "out", masks=masks, shown=False)
+    assert done.threshold == pytest.approx(0.3)
+    assert done.judged == 6
+    assert done.dice == done.iou == 1
+    other = make_masks(
+        explainer, dataset, tmp_path / "other", masks=masks, threshold=0.6, shown=False
+    )
+    assert other.threshold == 0.6
+    assert 0 < other.dice < 1
+    assert other.iou == pytest.approx(other.dice / (2 - other.dice))
+
+
+def test_of_too_few_masks_the_threshold_is_taken_but_not_judged(explainer, dataset, tmp_path):
+    truth = make_masks(explainer, dataset, tmp_path / "true", threshold=0.3, shown=False)
+    for path in sorted((truth.folder / "masks").rglob("*.png"))[3:]:
+        path.unlink()
+    masks = MaskIndex.open(truth.folder / "masks")
+    done = make_masks(explainer, dataset, tmp_path / "out", masks=masks, shown=False)
+    assert (done.judged, done.dice) == (3, None)
+    assert done.threshold in THRESHOLDS
+
+
+def test_classes_with_nothing_to_mark(explainer, dataset, tmp_path):
+    make_masks(explainer, dataset, tmp_path / "out", empty=["blast"], shown=False)
+    masks = open_masks(tmp_path / "out" / "masks")
+    for record in dataset.records:
+        assert masks.read(record.path, (40, 30)).any() == (record.label != "blast")
+
+
+def test_bad_photos_are_told(explainer, dataset, tmp_path):
+    dataset.records[1].path.write_text("no picture")
+    done = make_masks(explainer, dataset, tmp_path / "out", shown=False)
+    assert done.number == 5
+    assert "not a picture" in done.failures[0]
+    json.dumps(done.as_dict())
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.1, math.nan])
+def test_thresholds_that_cannot_be_used(explainer, dataset, tmp_path, threshold):
+    with pytest.raises(UsageError, match="threshold"):
+        make_masks(explainer, dataset, tmp_path / "out", threshold=threshold, shown=False)
+    with pytest.raises(UsageError, match="healthy is no class"):
+        make_masks(explainer, dataset, tmp_path / "out", empty=["healthy"], shown=False)
+
+
+@pytest.mark.parametrize("size", [(90, 60), (60, 90), (64, 64)])
+@pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
+def test_values_go_back_to_where_a_mask_came_from(resize, size):
+    preprocessing = Preprocessing((96, 128), resize, 0.9 if resize != "pad" else 1.0)
+    width, height = size
+    mask = np.zeros((height, width), bool)
+    mask[height // 3 : height // 2, width // 3 : 2 * width // 3] = True
+    back = preprocessing.restored(preprocessing.mask(mask), size) >= 0.5
+    assert back.shape == mask.shape
+    assert (back & mask).sum() / (back | mask).sum() > 0.85
