@@ -17,6 +17,7 @@ from torch import Tensor
 DIAGONAL = 1 / 12  # and twice that for a pixel beside
 DAMPING = 0.8  # of Jacobi's sweeps
 SWEEPS, LAST_SWEEPS = 1, 20
+NOISE = 0.01  # deviation of what ROAD adds, as a share of the image's range
 SMALLEST = 2  # cells along a side of the coarsest grid
 Planes = Float[Tensor, "b channels H W"]
 Holes = Float[Tensor, "b 1 H W"]

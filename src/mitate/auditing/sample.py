@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mitate.auditing.fillings import filled
-from mitate.auditing.imputing import impute
+from mitate.auditing.imputing import NOISE, impute
 from mitate.auditing.ranking import ranks, tie_orders
 from mitate.auditing.redrawing import Redrawn
 from mitate.errors import UsageError
@@ -22,7 +22,6 @@ from mitate.models.classifier import Classifier
 from mitate.tensors import at_least_single, generators, to_unit_range
 
 RANKINGS = {"pixels": "bilinear", "cells": "nearest"}
-NOISE = 0.01  # deviation of what is imputed, as a share of the image's range (Rong et al. 2022)
 Advance = Callable[[float], None]
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mitate.auditing.intervals import Interval, mean_interval, paired_interval
 from mitate.auditing.reasons.evidence import batches
-from mitate.auditing.reasons.imputation import Imputation
+from mitate.auditing.reasons.imputation import background
 from mitate.auditing.reasons.photos import Batch, Images
 from mitate.auditing.reasons.regions import elsewhere
 from mitate.models.classifier import Classifier
@@ -80,13 +80,13 @@ def hide(
         batch_size: images in one forward.
     """
     others = elsewhere(region, PLACES, np.random.default_rng(seed))
-    fillings = [Imputation(place) for place in (region, *others)]
+    places = (region, *others)
     parts: list[tuple[Tensor, ...]] = []
     for chosen in batches(list(probabilities), batch_size):
         batch = images.read(chosen)
         if batch is not None:
             whole = torch.tensor([probabilities[n] for n in batch.numbers], dtype=torch.float64)
-            judged = _judged(classifier, batch, decided, whole, fillings, seed)
+            judged = _judged(classifier, batch, decided, whole, places, seed)
             parts.append((*judged, _marked(batch.masks, region)))
     if not parts:
         nothing = np.zeros(0)
@@ -98,7 +98,7 @@ def hide(
         _mean(flips[:, 1:]),
         _mean(falls[:, 1:]),
         marked,
-        len(flips) * len(fillings),
+        len(flips) * len(places),
     )
 
 
@@ -107,14 +107,14 @@ def _judged(
     batch: Batch,
     decided: int,
     whole: Float[Tensor, " b"],
-    fillings: Sequence[Imputation],
+    places: Sequence[Bool[np.ndarray, "H W"]],
     seed: int,
 ) -> tuple[Float[Tensor, "b places"], Float[Tensor, "b places"]]:
-    """Whether each filling flips the decision, and by how much the class falls."""
+    """Whether hiding each place flips the decision, and by how much the class falls."""
     drawn = generators(seed, list(batch.inputs))
     flips, falls = [], []
-    for filling in fillings:
-        logits = classifier.logits(filling(batch.inputs, drawn)).double().cpu()
+    for place in places:
+        logits = classifier.logits(background(batch.inputs, place, drawn)).double().cpu()
         likely = likelihood(classifier.task, logits)
         flips.append(likely.argmax(1) != decided)
         falls.append(whole - likely[:, decided])
