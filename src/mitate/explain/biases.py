@@ -129,7 +129,7 @@ def full_gradient(
     rest = inputs.new_zeros(batch)
     spatial = [inputs * slope]
     for bias, gradient in zip(biases, slopes, strict=True):
-        term = (bias.added * gradient).to(inputs.dtype)
+        term = bias.added.to(inputs.dtype) * gradient.to(inputs.dtype)
         if len(term) % batch:  # of the weights alone, and the same for every image
             continue
         rest = rest + term.reshape(batch, -1).sum(1)

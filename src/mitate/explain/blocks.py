@@ -66,7 +66,7 @@ class Blocks:
         blocks = [block for i in range(len(self.forward.probabilities)) for block in self._block(i)]
         if not blocks:
             raise LayerError(self._nothing())
-        last = self._slopes(self.classes[:, :1], blocks)[-1][:, 0]
+        last = self._slopes(self.classes[:, :1], blocks[-1:])[0][:, 0]
         kept = [self.forward.probabilities[block.index].detach() for block in blocks]
         return Attention(
             tuple(self._over_grid(*pair) for pair in zip(kept, blocks, strict=True)),

@@ -236,7 +236,8 @@ class Evidence:
         taken = BiasTap()
         forward = self._from_pixels(self.inputs, taken)
         self.advance(2 * len(self.inputs))  # the forward, and what its operations add
-        scores, prefixes = self.score(forward.logits, self.classes), self._prefixes
+        scores = self.score(forward.logits, self.classes)
+        prefixes = possible_prefixes(self.classifier.network)
         places = (forward.activations[0], *(bias.output for bias in taken.kept))
         for k in range(scores.shape[1]):
             slope, *slopes = forward.slopes(scores[:, k], places)
@@ -250,7 +251,3 @@ class Evidence:
         return tapped_forward(
             network, given, [], read=read, gradients=True, pixels=True, watch=watch
         )
-
-    @property
-    def _prefixes(self) -> tuple[int, ...]:
-        return possible_prefixes(self.classifier.network)
