@@ -176,7 +176,9 @@ class Compiled(Explainer):
         """The graph as inductor compiles it; as it is where inductor cannot."""
         compiled: Run = torch.compile(run, dynamic=False, fullgraph=True)
         try:
-            found = _found(compiled, given, self.batch_size)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what PyTorch says of its own old ways
+                found = _found(compiled, given, self.batch_size)
         except Exception as exc:  # whatever a compiler raises
             self._told(f"cannot be compiled by inductor ({_first_line(exc)}): its graph runs as is")
             return run
