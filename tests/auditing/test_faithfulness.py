@@ -106,9 +106,9 @@ def test_road_against_the_dense_solution_without_noise(monkeypatch):
 def test_a_perfect_ranking_beats_its_reverse():
     """Of a class whose logit is a sum of pixels over 0, and another's that is always 0."""
     weights = torch.zeros(2, 1, 6, 6, dtype=torch.float64)
-    weights[0] = torch.rand(6, 6, generator=torch.Generator().manual_seed(0))
+    weights[0] = 0.05 * drawn(6, 6).abs()
     classifier = Classifier.from_module(metrics.Linear(weights), classes=2)
-    images = 1 + torch.rand(3, 1, 6, 6, dtype=torch.float64)
+    images = 1 + drawn(3, 1, 6, 6, seed=1).abs()
     images[..., ::2, ::2] = 0.0  # so that the mean takes something away
     maps = (weights[0] * (images - images.mean((-2, -1), keepdim=True)))[:, 0]
     entered = {"true": maps, "reverse": -maps}
@@ -145,7 +145,7 @@ def test_cells_go_whole_where_the_ranking_is_of_the_own_grid():
     weights = torch.zeros(2, 1, 8, 8, dtype=torch.float64)
     weights[0, 0, :4, :4] = 1.0
     classifier = Classifier.from_module(metrics.Linear(weights), classes=2)
-    images = torch.rand(1, 1, 8, 8, dtype=torch.float64) + 1
+    images = 1 + drawn(1, 1, 8, 8).abs()
     maps = torch.tensor([[[3.0, 1.0], [2.0, 0.0]]])
     classes = torch.zeros(1, dtype=torch.long)
     options = {"filling": "mean", "ranking": "cells"}
@@ -222,7 +222,7 @@ def test_a_map_of_the_true_weights_is_faithful():
     """The logit of a linear network falls by the sum of what is hidden: nothing is unexplained."""
     weights = drawn(1, 1, 16, 16)
     classifier = Classifier.from_module(metrics.Linear(weights), classes=1, task="regression")
-    images = torch.rand(2, 1, 16, 16, dtype=torch.float64)
+    images = drawn(2, 1, 16, 16, seed=1).abs()
     maps = (weights * (images - images.mean((-2, -1), keepdim=True)))[:, 0]
     names = ["faithfulness_correlation", "infidelity"]
     other = {"true": maps, "other": drawn(2, 16, 16, seed=9)}
