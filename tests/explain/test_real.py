@@ -48,3 +48,14 @@ def test_a_dogs_map_lies_on_the_dog_and_a_cats_on_the_cat(
     print(method, explanation.layer, [round(value, 3) for value in shares])
     assert min(shares) > 0.7
     assert not explanation.flags
+
+
+@pytest.mark.long
+def test_loupe_lies_on_the_dog(shared: Path, classifier: mitate.Classifier) -> None:
+    made = mitate.Explainer(classifier, "loupe")(
+        shared / "photos" / "both.png", targets=[BULL_MASTIFF]
+    )
+    assert made.layer == "blocks.1 + bn2"
+    assert made.cost <= 183
+    assert share(made.resize()[0, 0], DOG, CAT) > 0.9
+    assert not made.flags
