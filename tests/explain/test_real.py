@@ -66,3 +66,14 @@ def test_scorecam_to_a_tolerance_tells_how_near_it_is(
     assert int(told.scored) <= most * int(told.channels)
     assert made.cost == 1 + int(told.scored)
     assert exact.cost == 1 + int(told.channels)
+
+
+@pytest.mark.long
+def test_loupe_lies_on_the_dog(shared: Path, classifier: mitate.Classifier) -> None:
+    made = mitate.Explainer(classifier, "loupe")(
+        shared / "photos" / "both.png", targets=[BULL_MASTIFF]
+    )
+    assert made.layer == "blocks.1 + bn2"
+    assert made.cost <= 183
+    assert share(made.resize()[0, 0], DOG, CAT) > 0.9
+    assert not made.flags

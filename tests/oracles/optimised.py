@@ -43,7 +43,8 @@ def loss(
 ) -> float:
     """What hiding leaves of the class, as a share of what there was, and the price of the area."""
     pixels = enlarged(mask, *image.shape[-2:])
-    gone = torch.tensor([[hidden_share(v, level) for v in row] for row in pixels]).double()
+    shares = [[hidden_share(v, level) for v in row] for row in pixels]
+    gone = torch.tensor(shares, dtype=torch.float64)
     left = odds(network, image * (1 - gone) + behind * gone, target)
     whole = odds(network, image, target)
     area = sum(sum(row) for row in mask) / (len(mask) * len(mask[0]))
@@ -90,7 +91,7 @@ def loupe(
     momentum = [[0.0 for _ in row] for row in start]
     kept: list[Plane] = []
     for step in range(steps):
-        price = 4 * 20 ** (step / max(1, steps - 1))
+        price = 2 * 80 ** (step / max(1, steps - 1))
         level = 0.1 + 0.8 * ((0.5 + step * (math.sqrt(5) - 1) / 2) % 1)
         found = smoothed(
             slopes(network, image, target, mask, behind=behind, level=level, price=price)
@@ -106,9 +107,11 @@ def loupe(
         ]
         if step >= steps // 6:
             kept.append(mask)
+    found_any = any(value > 0 for mask in kept for row in mask for value in row)
+    tail = 1e-3 if found_any else 0.0
     return [
         [
-            (sum(mask[y][x] for mask in kept) / len(kept)) ** 3 + 1e-3 * start[y][x]
+            (sum(mask[y][x] for mask in kept) / len(kept)) ** 3 + tail * start[y][x]
             for x in range(len(start[0]))
         ]
         for y in range(len(start))

@@ -135,7 +135,8 @@ class Search:
 def level_set(masks: Float[Tensor, "n 1 H W"], level: float) -> Float[Tensor, "n 1 H W"]:
     """1 well over the level and 0 well under it, with a logistic edge; 0 and 1 stay as they are."""
     low, high = masks.new_tensor([-level, 1 - level]).div(SOFTNESS).sigmoid()
-    return (((masks - level) / SOFTNESS).sigmoid() - low) / (high - low)
+    edge: Tensor = ((masks - level) / SOFTNESS).sigmoid()
+    return edge.sub(low).div(high - low)
 
 
 def loss(
