@@ -10,7 +10,7 @@ from mitate.data.dataset import read_dataset
 from mitate.data.decoding import image_size
 from mitate.data.masks import MaskIndex
 from mitate.data.regions import open_masks
-from mitate.errors import UsageError
+from mitate.errors import DataError, UsageError
 from mitate.explain.explainer import Explainer
 from mitate.models.preprocessing import Preprocessing
 from mitate.training.pseudo import THRESHOLDS, make_masks
@@ -102,6 +102,14 @@ def test_bad_photos_are_told(explainer, dataset, tmp_path):
     assert done.number == 5
     assert "not a picture" in done.failures[0]
     json.dumps(done.as_dict())
+
+
+def test_two_photos_of_one_name_are_told(explainer, dataset, tmp_path):
+    path = dataset.records[0].path
+    with Image.open(path) as image:
+        image.save(path.with_suffix(".bmp"))
+    with pytest.raises(DataError, match=r"would have one mask, blast.0000\.png: rename"):
+        make_masks(explainer, read_dataset(tmp_path / "photos"), tmp_path / "out", shown=False)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1.1, math.nan])

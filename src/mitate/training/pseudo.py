@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -16,9 +16,10 @@ from mitate import imports
 from mitate.data.decoding import image_size, read_image
 from mitate.data.masks import Masks
 from mitate.data.records import Dataset, Record
-from mitate.errors import ImageError, UsageError
+from mitate.errors import DataError, ImageError, UsageError
 from mitate.explain.explainer import Explainer
 from mitate.files import write_bytes, write_text
+from mitate.models.preprocessing import Preprocessing
 from mitate.progress import progress
 from mitate.tensors import resize_maps
 from mitate.training.overlaps import Overlaps
@@ -81,9 +82,11 @@ def make_masks(
         shown: show progress.
 
     Raises:
-        UsageError: a threshold outside of (0, 1], or a class that there is not.
+        UsageError: a threshold outside of (0, 1], or a class that there is not; DataError: two
+        photos whose masks would have one name.
     """
-    _check(explainer, dataset, threshold, empty)
+    _check(dataset, threshold, empty)
+    names = _names(dataset)
     failures: list[str] = []
     maps: dict[Record, np.ndarray] = {}
     with progress("explaining", len(dataset), shown=shown) as advance:
@@ -91,29 +94,29 @@ def make_masks(
             part = dataset.records[start : start + BATCH]
             maps |= _maps(explainer, part, empty, failures)
             advance(len(part))
-    truths = _truths(maps, masks, value, failures)
+    preprocessing = explainer.classifier.preprocessing
     tried = THRESHOLDS if threshold is None else np.array([threshold])
-    counts = [_counts(maps[record], truth, tried) for record, truth in truths.items()]
-    chosen = threshold or (tried[_best(counts)] if counts else USUAL)
+    counts = list(_counted(maps, preprocessing, masks, value, tried, failures))
+    chosen = float(threshold or (tried[_best(counts)] if counts else USUAL))
+    described = Coco(dataset)
+    for record, values in maps.items():
+        mask = _at_photo(values, record, preprocessing) >= chosen
+        _write_png(mask, folder / MASKS / names[record])
+        described.add(record, mask)
+    write_text(folder / COCO, json.dumps(described.as_dict(), ensure_ascii=False))
     judged = _judged(counts, FEWEST if threshold is None else 1)
-    drawn = {record: values >= chosen for record, values in maps.items()}
-    for record, mask in drawn.items():
-        _write_png(mask, folder / MASKS / _name(dataset, record))
-    write_text(folder / COCO, json.dumps(_as_coco(dataset, drawn), ensure_ascii=False))
     return Pseudo(
         folder,
-        len(drawn),
-        float(chosen),
-        len(truths),
+        len(maps),
+        chosen,
+        len(counts),
         judged.dice() if judged else None,
         judged.iou() if judged else None,
         tuple(failures),
     )
 
 
-def _check(
-    explainer: Explainer, dataset: Dataset, threshold: float | None, empty: Sequence[str]
-) -> None:
+def _check(dataset: Dataset, threshold: float | None, empty: Sequence[str]) -> None:
     if threshold is not None and not 0 < threshold <= 1:
         raise UsageError(f"a threshold of {threshold}: use one above 0 and up to 1")
     strange = [name for name in empty if name not in dataset.class_names]
@@ -127,7 +130,7 @@ def _check(
 def _maps(
     explainer: Explainer, records: Sequence[Record], empty: Sequence[str], failures: list[str]
 ) -> dict[Record, np.ndarray]:
-    """Maps of photos in [0, 1], at their own pixels (height, width)."""
+    """Maps of photos in [0, 1], at the input's pixels: those of the photos may be many."""
     photos = {}
     for record in records:
         try:
@@ -146,26 +149,36 @@ def _maps(
     made = explainer(inputs, targets=targets).maps
     resized = resize_maps(made.relu(), preprocessing.size)[:, 0].float().cpu().numpy()
     found = {}
-    for (record, photo), values in zip(photos.items(), resized, strict=True):
+    for record, values in zip(photos, resized, strict=True):
         peak = values.max() if record.label not in empty else 0
         shares = values / peak if np.isfinite(peak) and peak > 0 else np.zeros_like(values)
-        found[record] = preprocessing.restored(shares, photo.size)
+        found[record] = shares.astype(np.float16)
     return found
 
 
-def _truths(
-    maps: dict[Record, np.ndarray], masks: Masks | None, value: int | None, failures: list[str]
-) -> dict[Record, np.ndarray]:
-    found = {}
-    for record in maps if masks is not None else ():
+def _at_photo(values: np.ndarray, record: Record, preprocessing: Preprocessing) -> np.ndarray:
+    return preprocessing.restored(values, image_size(record.path))
+
+
+def _counted(
+    maps: dict[Record, np.ndarray],
+    preprocessing: Preprocessing,
+    masks: Masks | None,
+    value: int | None,
+    thresholds: np.ndarray,
+    failures: list[str],
+) -> Iterator[np.ndarray]:
+    """Counts at every threshold of the photos that have a true mask."""
+    if masks is None:
+        return
+    for record, values in maps.items():
         try:
-            mask = masks.read(record.path, image_size(record.path), value=value)  # type: ignore[union-attr]
+            truth = masks.read(record.path, image_size(record.path), value=value)
         except ImageError as exc:
             failures.append(str(exc))
         else:
-            if mask is not None:
-                found[record] = mask
-    return found
+            if truth is not None:
+                yield _counts(_at_photo(values, record, preprocessing), truth, thresholds)
 
 
 def _counts(values: np.ndarray, truth: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
@@ -199,9 +212,19 @@ def _judged(counts: Sequence[np.ndarray], fewest: int) -> Overlaps | None:
     return Overlaps(torch.from_numpy(np.stack(rows))[:, None])
 
 
-def _name(dataset: Dataset, record: Record) -> Path:
-    name = Path(dataset.name(record.path))
-    return (Path(name.name) if name.is_absolute() else name).with_suffix(".png")
+def _names(dataset: Dataset) -> dict[Record, Path]:
+    """Where each photo's mask goes, below the folder of masks."""
+    names: dict[Record, Path] = {}
+    taken: dict[Path, Path] = {}
+    for record in dataset.records:
+        name = Path(dataset.name(record.path))
+        names[record] = (Path(name.name) if name.is_absolute() else name).with_suffix(".png")
+        other = taken.setdefault(names[record], record.path)
+        if other != record.path:
+            raise DataError(
+                f"{other} and {record.path} would have one mask, {names[record]}: rename one"
+            )
+    return names
 
 
 def _write_png(mask: np.ndarray, path: Path) -> None:
@@ -211,21 +234,38 @@ def _write_png(mask: np.ndarray, path: Path) -> None:
         write_bytes(path, buffer.getvalue())
 
 
-def _as_coco(dataset: Dataset, drawn: dict[Record, np.ndarray]) -> dict[str, Any]:
-    names = dataset.class_names or ("region",)
-    numbers = {name: number for number, name in enumerate(names, 1)}
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for number, (record, mask) in enumerate(drawn.items(), 1):
-        height, width = mask.shape
-        name = dataset.name(record.path)
-        images.append({"id": number, "file_name": name, "width": width, "height": height})
+class Coco:
+    """COCO's file of instances, written photo by photo: one region each."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        names = dataset.class_names or ("region",)
+        self.numbers = {name: number for number, name in enumerate(names, 1)}
+        self.images: list[dict[str, Any]] = []
+        self.annotations: list[dict[str, Any]] = []
+
+    def add(self, record: Record, mask: np.ndarray) -> None:
+        """Add a photo and its mask."""
+        (height, width), number = mask.shape, len(self.images) + 1
+        name = self.dataset.name(record.path)
+        self.images.append({"id": number, "file_name": name, "width": width, "height": height})
         if mask.any():
-            category = numbers.get(record.label or "", 1)
-            about = {"id": len(annotations) + 1, "image_id": number, "category_id": category}
-            annotations.append({**about, **_run_lengths(mask), "iscrowd": 0})
-    categories = [{"id": number, "name": name} for name, number in numbers.items()]
-    return {"images": images, "annotations": annotations, "categories": categories}
+            about = {
+                "id": len(self.annotations) + 1,
+                "image_id": number,
+                "category_id": self.numbers.get(record.label or "", 1),
+                "iscrowd": 0,
+            }
+            self.annotations.append({**about, **_run_lengths(mask)})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for the file."""
+        categories = [{"id": number, "name": name} for name, number in self.numbers.items()]
+        return {
+            "images": self.images,
+            "annotations": self.annotations,
+            "categories": categories,
+        }
 
 
 def _run_lengths(mask: np.ndarray) -> dict[str, Any]:
