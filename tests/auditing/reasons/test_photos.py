@@ -81,7 +81,7 @@ def test_labels_that_are_no_class_are_unknown_and_given_ones_replace_them(plante
 
 def test_masks_of_the_other_kind_are_refused(planted, folder):
     records, masks = records_of(folder, planted), MaskIndex.open(folder / "masks")
-    with pytest.raises(UsageError, match="MaskIndex"):
+    with pytest.raises(UsageError, match="open_masks"):
         images_of(planted.classifier, records, masks=planted.masks)
     with pytest.raises(UsageError, match="a tensor"):
         images_of(planted.classifier, planted.images, masks=masks)
