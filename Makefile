@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PARALLEL := -n 2 --dist loadfile  # a file stays in one process, with what it prepared
 
 .PHONY: demo test test-all lint types bench bench-anytime bench-small clean
 
@@ -15,10 +16,10 @@ demo: $(READY)  ## the main job from end to end, on simulated photos, into out/d
 	$(BIN)/mitate demo --out out/demo
 
 test: $(READY) lint types  ## lint, types, the import contract, and the tests that are not marked long
-	$(BIN)/pytest -q -m "not long"
+	$(BIN)/pytest -q -m "not long" $(PARALLEL)
 
 test-all: $(READY) lint types
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q $(PARALLEL)
 
 lint: $(READY)
 	$(BIN)/ruff check src tests benchmarks docs
