@@ -44,7 +44,7 @@ def test_three_lines(photos: list[Path]) -> None:
     assert explanation.method == "scorecam"
     assert explanation.class_names == NAMES
     assert explanation.input_size == (16, 24)
-    plainly = {"channel_softmax": False, "signed": False, "principal": False}
+    plainly = {"channel_softmax": False, "tolerance": 0.0, "signed": False, "principal": False}
     assert explanation.options == plainly
     assert [picture.size for picture in explanation.pictures] == [(40, 30)] * 3
 
@@ -144,7 +144,7 @@ def test_class_names_of_another_number_than_the_scores() -> None:
     ("arguments", "message"),
     [
         ({"method": "gradcamm"}, "no method is called 'gradcamm': did you mean gradcam"),
-        ({"method": "zzz"}, "there are random, centre, edges, .*gradcam, .*scorecam"),
+        ({"method": "zzz"}, "there are cam, gradcam, .*scorecam, .*random, centre, edges"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"batchsize": 4}, "gradcam has no option 'batchsize': did you mean batch_size"),
         ({"method": "scorecam", "softmax": True}, "did you mean channel_softmax"),

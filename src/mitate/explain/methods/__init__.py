@@ -12,7 +12,9 @@ from mitate.explain.methods import (
     pixels,
     small,
 )
-from mitate.explain.methods.table import METHODS, Method, find_method
+from mitate.explain.methods.table import METHODS, Method, find_method, in_order_of_families
+
+in_order_of_families()
 
 __all__ = [
     "METHODS",

@@ -232,6 +232,17 @@ def windows_across(window: float, stride: float) -> int:
 
 
 METHODS: dict[str, Method] = {}
+FAMILIES = (
+    "weights",
+    "gradients",
+    "several layers",
+    "small things",
+    "masked forwards",
+    "decomposition",
+    "attention",
+    "pixels",
+    "control",
+)
 EXPLAINER_KEYWORDS = (
     "method",
     "layer",
@@ -323,6 +334,12 @@ def _signature(function: Callable[..., Any]) -> tuple[tuple[str, ...], dict[str,
     parameters = inspect.signature(function).parameters.values()
     needs = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
     return needs, {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def in_order_of_families() -> None:
+    """Order the table by family, whichever file was imported first."""
+    for name in sorted(METHODS, key=lambda name: FAMILIES.index(METHODS[name].family)):
+        METHODS[name] = METHODS.pop(name)
 
 
 def find_method(name: str) -> Method:
