@@ -43,7 +43,7 @@ def compare(
     seed: int = 0,
     json: Json = False,
 ) -> int:
-    """Set two classifiers side by side: accuracy, every metric, and where their reasons moved.
+    """Set two classifiers side by side: accuracy, every metric, where reasons moved.
 
     Args:
         first: the classifier that is there.
