@@ -23,6 +23,10 @@ def interval(mean, half=0.01, images=40):
     return Interval(mean, mean - half, mean + half, images)
 
 
+def unjudged(images):
+    return Score(interval(0.3, images=images), words=f"too few photos to judge: {images}")
+
+
 def score(beaten, mean=0.3):
     words = "better than every control" if beaten else "not better than a blob in the centre"
     return Score(interval(mean), "centre stages.3", 0.2, interval(0.1), beaten, words)
@@ -51,6 +55,7 @@ GOOD = Facts(
         ({"reliance": None, "energy": score(False)}, "unclear"),
         ({"energy": None, "reliance": None}, "faithful"),
         ({"energy": None, "reliance": None, "recommendation": DOUBTFUL}, "unfaithful"),
+        ({"energy": unjudged(3), "reliance": None, "recommendation": DOUBTFUL}, "few"),
         (
             {"energy": None, "reliance": None, "accuracy": None, "over_guessing": None},
             "faithful, unlabelled",

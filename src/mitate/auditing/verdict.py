@@ -156,9 +156,11 @@ def _of_place(facts: Facts) -> str | None:
 
 
 def _of_faith(facts: Facts) -> str:
-    assert facts.recommendation is not None
-    if not facts.recommendation.trusted:
-        return "unfaithful"
+    picked = facts.recommendation
+    assert picked is not None
+    if not picked.trusted:
+        energy = facts.energy if picked.metric == "energy" else None
+        return "few" if energy and energy.value.images < FEWEST else "unfaithful"
     return "faithful, unlabelled" if facts.over_guessing is None else "faithful"
 
 
