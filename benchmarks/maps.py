@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmarks import compiled, peers
+from benchmarks import compiled, methods, peers
 from benchmarks.timing import best_seconds
 from mitate import Classifier, Explainer, imports
 
@@ -29,6 +29,7 @@ def main() -> None:
     quick = "--quick" in sys.argv
     lines = [*header(), *gradcam(quick), "", *scorecam(quick), "", *memory()]
     lines += compiled.tables(quick)
+    lines += methods.tables(("gradcam", "eigencam", "ablationcam") if quick else ())
     RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 

@@ -16,7 +16,6 @@ from mitate.explain.methods import METHODS, Method
 PLACE = Path(__file__).parent / "methods.png"
 DOG, CAT = 243, 281  # bull mastiff, tabby
 FEWER_CHANNELS = "blocks.6"  # 320 on the grid on which the last layer has 1280
-DEAR = ("sscam", "iscam")  # eight and ten forwards a channel
 FEWER = {"rise": {"samples": 500}, "occlusion": {"stride": 0.1}}
 SHOWN = 0.98  # of the pixels' values, the colours of the rest being those of the highest of them
 COLUMNS, SIDE, GAP, LINE, COLOURS = 5, 92, 10, 17, 200
@@ -33,9 +32,9 @@ def main(photo: Path, weights: Path) -> None:
 def explanations(
     classifier: Classifier, picture: Image.Image, names: Iterable[str]
 ) -> Iterator[Explanation]:
-    """The maps of every method that a network without attention can have, but the dearest."""
+    """The maps of every method that a network without attention can have."""
     for method in map(METHODS.__getitem__, names):
-        if method.family != "attention" and method.name not in DEAR:
+        if method.family != "attention":
             layer, options = _layer(method), FEWER.get(method.name, {})
             explain = Explainer(classifier, method.name, layer, show_progress=False, **options)
             yield explain([picture], targets=[[DOG, CAT]])

@@ -19,7 +19,16 @@ def generators(seed: int, images: Sequence[Tensor]) -> list[torch.Generator]:
     It is seeded by ``seed`` and the image's numbers, so that an image draws the same in any batch
     and two images draw independently.
     """
-    return [torch.Generator().manual_seed(_seed_of(seed, image)) for image in images]
+    return [generator_of(seed, image) for image in images]
+
+
+def generator_of(*parts: object) -> torch.Generator:
+    """A CPU generator that is seeded by all of some numbers, words and tensors.
+
+    Not by a number alone: what is drawn would be the same as what others drew from that seed, such
+    as a network's own weights, or an image of noise.
+    """
+    return torch.Generator().manual_seed(_seed_of(parts))
 
 
 def with_noise(
@@ -37,9 +46,14 @@ def with_noise(
     return images + deviation * torch.stack(noise).to(images)
 
 
-def _seed_of(seed: int, image: Tensor) -> int:
-    numbers = image.detach().cpu().double().contiguous().numpy().tobytes()
-    return int.from_bytes(sha256(str(seed).encode() + b":" + numbers).digest()[:8], "big") >> 1
+def _seed_of(parts: Sequence[object]) -> int:
+    told = [
+        part.detach().cpu().double().contiguous().numpy().tobytes()
+        if isinstance(part, Tensor)
+        else str(part).encode()
+        for part in parts
+    ]
+    return int.from_bytes(sha256(b":".join(told)).digest()[:8], "big") >> 1
 
 
 def digest_of(*tensors: Tensor) -> str:

@@ -41,7 +41,7 @@ def classifier(name: str = "with relu", **more) -> Classifier:
 def graphs(compiled: Compiled) -> list[GraphModule]:
     """Its graphs, and those for functions as targets."""
     every = [compiled, *compiled._aimed.values()]
-    return [traced.run for each in every for traced in each._graphs.values() if traced]
+    return [traced.run for each in every for traced in each._graphs.made.values() if traced]
 
 
 def operations(graph: GraphModule) -> list[str]:
@@ -189,10 +189,10 @@ def test_other_numbers_of_images_are_padded() -> None:
     images, compiled = networks.make_images(7), mitate.compile(classifier(), batch_size=4)
     wanted = Explainer(classifier(), batch_size=4)(images)
     assert_equal(compiled(images), wanted)
-    assert sorted(key[0] for key in compiled._graphs) == [4]
+    assert sorted(key[0] for key in compiled._graphs.made) == [4]
     for number in (1, 2, 3):
         torch.testing.assert_close(compiled(images[:number]).maps, wanted.maps[:number], **GIVEN)
-    assert sorted(key[0] for key in compiled._graphs) == [1, 2, 4]
+    assert sorted(key[0] for key in compiled._graphs.made) == [1, 2, 4]
 
 
 def test_other_sizes_and_classes_have_graphs_of_their_own() -> None:
@@ -200,7 +200,7 @@ def test_other_sizes_and_classes_have_graphs_of_their_own() -> None:
     assert compiled(networks.make_images(1)).classes.shape == (1, 2)
     assert compiled(networks.make_images(1), top_k=4).classes.shape == (1, 4)
     assert compiled(networks.make_images(1, size=(32, 32))).maps.shape == (1, 2, 8, 8)
-    assert len(compiled._graphs) == 3
+    assert len(compiled._graphs.made) == 3
 
 
 def test_the_gradients_of_all_classes_are_one_pass() -> None:
@@ -334,7 +334,7 @@ class Comparing(Branching):
 @pytest.mark.parametrize(
     ("network", "images", "message"),
     [
-        (Branching, 2, "Branching cannot be traced .*: the explainer runs it"),
+        (Branching, 2, "Branching cannot be traced .*: it runs as it is"),
         (Drawing, 2, "Drawing cannot be traced .*random"),
         (Comparing, 3, "Comparing gives another result as a static graph"),
     ],
@@ -450,3 +450,56 @@ def test_inductor(method: str) -> None:
     (run,) = graphs(compiled)
     assert not isinstance(run, GraphModule)
     assert_equal(compiled(images), Explainer(network, method, "stages.1")(images), 1e-5)
+
+
+@pytest.mark.parametrize("method", ["scorecam", "rise", "occlusion"])
+@pytest.mark.parametrize("name", ["with relu in place", "channels last", "tokens"])
+def test_masked_forwards_run_as_a_graph(method: str, name: str, monkeypatch) -> None:
+    """Of their own trace here; inductor is tried by the long tests."""
+    compiled_graphs = []
+    monkeypatch.setattr(torch, "compile", lambda run, **_: compiled_graphs.append(run) or run)
+    network, images = networks.make(name), networks.make_images(2)
+    model = Classifier.from_module(network, classes=networks.CLASSES)
+    few = {"samples": 12} if method == "rise" else {}
+    given = {"layer": network.layer, "batch_size": 8, **few}
+    compiled = mitate.compile(model, method, backend="inductor", **given)
+    explainer = Explainer(model, method, **given)
+    assert_equal(compiled(images, 2), explainer(images, 2))
+    graph = compiled_graphs[0]
+    assert isinstance(graph, GraphModule)
+    assert not [op for op in operations(graph) if op.endswith("_.default")]
+    assert sorted(key[0] for key in compiled._quick.graphs.made)[-1] == 8
+    runs = []
+    network.register_forward_hook(lambda *_: runs.append(1))
+    compiled(images, 2)
+    assert len(runs) == 1  # the images themselves, of which the activations are
+
+
+def test_masked_forwards_of_functions_have_graphs_of_their_own(monkeypatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda run, **_: run)
+    images = networks.make_images(2)
+    compiled = mitate.compile(classifier(), "scorecam", "tapped", backend="inductor")
+    plain = Explainer(classifier(), "scorecam", "tapped")
+    for call in ({"top_k": 2}, {"targets": lambda logits: logits[:, 1] - logits[:, 0]}):
+        assert_equal(compiled(images, **call), plain(images, **call))
+
+
+def test_masked_forwards_that_no_graph_stands_for() -> None:
+    model = Classifier.from_module(Comparing(), classes=5)
+    images = networks.make_images(3)
+    compiled = mitate.compile(model, "scorecam", "net.tapped", backend="inductor")
+    with pytest.warns(MitateWarning, match="Comparing gives another result"):
+        found = compiled(images, 2)
+    assert found.classes.shape == (3, 2)
+
+
+@pytest.mark.long
+def test_inductor_runs_masked_forwards() -> None:
+    network = imports.timm().create_model("test_convnext", num_classes=5).eval()
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    compiled = mitate.compile(network, "scorecam", "stages.1", backend="inductor")
+    wanted = Explainer(network, "scorecam", "stages.1")(images)
+    assert_equal(compiled(images), wanted, 1e-4)
+    assert not any(
+        isinstance(each.run, GraphModule) for each in compiled._quick.graphs.made.values()
+    )

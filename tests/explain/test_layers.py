@@ -9,7 +9,7 @@ from torch import nn
 
 from mitate import imports
 from mitate.errors import LayerError
-from mitate.explain.grid import Grid
+from mitate.explain.grid import Grid, faded_noise
 from mitate.explain.layers import (
     automatic,
     automatic_of,
@@ -306,3 +306,17 @@ class TestResolve:
             except LayerError:
                 continue
             assert any(place.module is module for module in network.modules())
+
+
+@pytest.mark.parametrize("seed", [0, 1, 42])
+def test_an_image_of_anybodys_noise_is_an_image_like_others(seed: int) -> None:
+    """The noise that places are looked for with is not that of a seed which others use too.
+
+    An image that is this noise itself would only be stretched by it, which a norm takes back.
+    """
+    expected = EXPECTED[7]
+    image = torch.randn(1, 3, *expected.size, generator=torch.Generator().manual_seed(seed))
+    noisy = faded_noise(image)[1] - image
+    alike = torch.corrcoef(torch.stack([image.flatten(), noisy.flatten()]))[0, 1]
+    assert alike.abs() < 0.05
+    assert automatic(make(expected), image, read=first).name == expected.layer

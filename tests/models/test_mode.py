@@ -1,7 +1,9 @@
 import pytest
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from mitate.models.mode import evaluating
+from mitate import Classifier, Explainer
+from mitate.models.mode import as_written, evaluating, in_best_layout
 
 
 def network() -> nn.Sequential:
@@ -26,3 +28,53 @@ def test_after_an_exception_too() -> None:
     with pytest.raises(KeyError), evaluating(made):
         raise KeyError
     assert [module.training for module in made.modules()] == before
+
+
+class Viewing(nn.Module):
+    """Cannot flatten a layer's output whose channels lie last, as many written by hand cannot."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[bool] = []
+        self.conv, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 64, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen.append(images.is_contiguous(memory_format=torch.channels_last))
+        return self.head(self.conv(images).relu().view(len(images), -1))
+
+
+def lies_last(images: Tensor) -> bool:
+    return images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_channels_lie_last_where_that_is_fast() -> None:
+    images = torch.randn(2, 3, 8, 8)
+    quick = torch._C._has_mkldnn
+    assert in_best_layout(network(), images, lies_last) is quick
+    assert not in_best_layout(network(), images.double(), lies_last)
+    assert not in_best_layout(network(), images[..., None], lambda given: given.ndim != 5)
+    with as_written():
+        assert not in_best_layout(network(), images, lies_last)
+    assert in_best_layout(network(), images, lies_last) is quick
+
+
+def test_a_network_that_cannot_take_them_so_is_asked_once() -> None:
+    made = Viewing().eval()
+    images = torch.randn(2, 3, 8, 8)
+    expected = made(images).detach()
+    classifier = Classifier.from_module(made)
+    made.seen.clear()
+    torch.testing.assert_close(classifier.logits(images), expected)
+    explanation = Explainer(classifier, "gradcam", "conv")(images)
+    torch.testing.assert_close(explanation.logits, expected)
+    assert made.seen.count(True) == torch._C._has_mkldnn
+    assert made.seen[-1] is False
+
+
+def test_its_own_errors_stay_its_own() -> None:
+    made = Viewing().eval()
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        Classifier.from_module(made).logits(torch.randn(1, 3, 9, 9))
+    made.seen.clear()
+    Classifier.from_module(made).logits(torch.randn(1, 3, 8, 8))
+    assert made.seen == ([True, False] if torch._C._has_mkldnn else [False])

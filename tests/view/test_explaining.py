@@ -252,6 +252,31 @@ class TestAnEarlierRun:
         assert self.names(tmp_path / "out") == {"sheet-001.png", "maps/edges-001.npz"}
 
 
+def test_what_was_estimated_is_told_of_all_photos(folder, tmp_path):
+    """Six photos, two batches of figures or more: one line, of the channels of all of them."""
+    wide = tiny.classifier()
+    whole = explain(wide, folder, tmp_path, methods=("gradcam", "scorecam"))
+    assert whole.notices == []
+    told = explain(
+        wide,
+        folder,
+        tmp_path,
+        methods=("gradcam", "scorecam"),
+        layer="stages.3",
+        options={"tolerance": 0.05},
+    )
+    parts = [
+        Explanation.load(path).estimate for path in sorted((tmp_path / "maps").glob("score*.npz"))
+    ]
+    scored = sum(int(part.scored.sum()) for part in parts)
+    channels = sum(int(part.channels.sum()) for part in parts)
+    worst = max(float(part.error.max()) for part in parts)
+    (line,) = told.notices
+    assert line.startswith(f"scorecam: {scored / channels:.0%} of the channels were scored")
+    assert f"({scored} of {channels})" in line
+    assert f"at least {1 - worst:.3f}" in line
+
+
 def test_a_style_is_checked_before_the_work(classifier, folder, tmp_path):
     with pytest.raises(UsageError, match="opacity"):
         explain(classifier, folder, tmp_path / "out", style=Style(opacity=2.0))

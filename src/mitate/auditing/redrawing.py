@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from mitate.tensors import generator_of
+
 Layer = tuple[nn.Parameter, ...]
 
 
@@ -61,7 +63,7 @@ class Redrawn:
 
     def _drawn(self, weight: nn.Parameter) -> Tensor:
         if id(weight) not in self.kept:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self._place(weight))
+            generator = generator_of("redrawn", self.seed, self._place(weight))
             noise = torch.randn(weight.shape, generator=generator, dtype=torch.float32)
             deviation, mean = torch.std_mean(weight.detach().float())
             new = noise.to(weight.device).mul_(deviation).add_(mean)

@@ -22,19 +22,15 @@ def layers(
         size: input size, such as 224 or 128x256 (height x width); default: the classifier's own.
         json: print a list of objects.
     """
-    import torch
-
     from mitate.explain.layers import automatic_of, candidates
     from mitate.models.classifier import Classifier
-    from mitate.models.trial import check_takes
+    from mitate.models.trial import check_takes, probe
 
     classifier = Classifier.load(ref)
     height, width = size_of(size) if size else classifier.preprocessing.size
     check_takes(classifier, (height, width))
-    generator = torch.Generator().manual_seed(0)
-    channels = len(classifier.preprocessing.mean)
-    probe = torch.randn(1, channels, height, width, generator=generator)
-    found = candidates(classifier.network, probe, read=classifier.read)
+    image = probe(classifier, (height, width))
+    found = candidates(classifier.network, image, read=classifier.read)
     chosen = automatic_of(found)
     entries = [
         {

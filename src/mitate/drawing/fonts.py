@@ -128,7 +128,8 @@ def _learn_new_fonts() -> bool:
             fontManager.addfont(path)
         except (OSError, RuntimeError, ValueError):
             continue
-    _coverage.cache_clear()
+    if new:
+        _coverage.cache_clear()
     return bool(new)
 
 

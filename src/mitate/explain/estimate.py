@@ -28,6 +28,16 @@ class Estimate:
         kept = list(images)
         return Estimate(self.error[kept], self.scored[kept], self.channels[kept])
 
+    def told(self) -> str:
+        """What was saved, and at what price, in words."""
+        scored, channels = int(self.scored.sum()), int(self.channels.sum())
+        share = scored / channels if channels else 1.0
+        return (
+            f"{share:.0%} of the channels were scored ({scored} of {channels}); the correlation of "
+            f"each map with the exact one is estimated to be at least {1 - self.error.max():.3f}, "
+            f"and {1 - self.error.mean():.3f} in the mean"
+        )
+
 
 def joined(parts: Sequence[Estimate | None]) -> Estimate | None:
     """One estimate of batches of images; None where a batch has none."""

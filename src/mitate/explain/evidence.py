@@ -53,6 +53,7 @@ class Evidence:
         traces: graphs of the network from a layer on that were traced before.
         advance: told how many forwards were run.
         grids: those of all the forward's places.
+        quick: as ``Scorer`` has it.
     """
 
     classifier: Classifier
@@ -68,6 +69,7 @@ class Evidence:
     traces: dict[Any, Traced | None] = field(default_factory=dict)
     advance: Advance = field(default=lambda forwards: None)
     grids: Sequence[Grid] = ()
+    quick: Callable[[Tensor], Tensor] | None = None
 
     def given(self, needs: Sequence[str]) -> list[Any]:
         """What a method needs, in its order."""
@@ -126,6 +128,7 @@ class Evidence:
             self.batch_size,
             self.advance,
             self.classifier.task,
+            self.quick,
         )
 
     @cached_property

@@ -1,7 +1,7 @@
 """The one object that users call: a classifier, a method and a layer, and images to explain."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
 from dataclasses import replace
@@ -132,6 +132,7 @@ class Explainer:
         self._grids: dict[tuple[Any, ...], Grid] = {}
         self._traces: dict[Any, Traced | None] = {}
         self._aimed: dict[tuple[tuple[str, Target], ...], Explainer] = {}
+        self._quick: Callable[[Tensor], Tensor] | None = None  # as Scorer has it
 
     @classmethod
     def best(cls, model: Any, images: Images | None = None, **settings: Any) -> "Explainer":
@@ -333,6 +334,7 @@ class Explainer:
                 self.seed,
                 self._traces,
                 grids=[grid for _, grid in looked_at],
+                quick=self._quick,
             )
             for index, (place, grid) in enumerate(looked_at)
         ][: 1 if self.method.joins_layers else None]

@@ -4,16 +4,15 @@ The graph is of plain operations (core ATen) on the network's own weights, for b
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from mitate.errors import MitateWarning, UsageError
+from mitate.errors import MitateWarning
 from mitate.explain.evidence import plain_score
 from mitate.explain.explainer import Explainer
 from mitate.explain.explanation import Explanation
@@ -21,18 +20,18 @@ from mitate.explain.flags import find_flags
 from mitate.explain.head import find_way
 from mitate.explain.layers import LayerSpec
 from mitate.explain.outputs import Target
+from mitate.explain.static import Run, StaticGraph, StaticGraphs, checked_backend, near
 from mitate.explain.tap import tapped_forward
 from mitate.explain.targets import checked_top_k
-from mitate.explain.tracing import TRACEABLE, Plan
+from mitate.explain.tracing import TRACEABLE, Plan, forward_graph
+from mitate.models.classifier import Classifier
+from mitate.models.mode import evaluating
 from mitate.progress import Advance
 from mitate.tensors import at_least_single
 
-BACKENDS = ("eager", "inductor")
 # Of the norm of logits and of maps, between a graph's and the explainer's; and in half precision so
 # many of its roundings. A sum over channels may cancel; a graph that is wrong is far off.
 LOGITS_TOLERANCE, MAPS_TOLERANCE, ROUNDINGS = 1e-3, 0.1, 32
-Run = Callable[..., tuple[Tensor, ...]]
-Weights = list[tuple[Tensor, tuple[int, ...]]]  # parameters and buffers, with their strides
 
 
 def compile(
@@ -54,7 +53,8 @@ def compile(
             not copied: where they change, in place or to others, the graph follows. Where its
             modules do, compile again.
         method: a name from ``mitate methods``; those of many forwards, of attention, and of random
-            numbers are run by the explainer instead, as a warning says.
+            numbers are run by the explainer instead, as a warning says. With ``inductor`` methods
+            that mask the image run each masked forward as a compiled graph.
         layer: as an ``Explainer`` takes it; several too.
         top_k: how many of the most probable classes, where a call names none.
         backend: ``eager`` runs the graph by PyTorch's own kernels; ``inductor`` compiles it
@@ -66,21 +66,6 @@ def compile(
         LayerError: no such layer; TargetError: more classes than there are.
     """
     return Compiled(model, method, layer, top_k=top_k, backend=backend, **arguments)
-
-
-@dataclass(frozen=True)
-class StaticGraph:
-    """A graph for batches of one size.
-
-    Attributes:
-        run: the images and the named classes -> logits, classes, maps, and where no gradient is.
-        weights: what it was traced with.
-        like: an explanation with all that such batches have in common.
-    """
-
-    run: Run
-    weights: Weights
-    like: Explanation
 
 
 class Compiled(Explainer):
@@ -98,12 +83,12 @@ class Compiled(Explainer):
     ) -> None:
         """Choose what to explain and how: see ``mitate.compile``."""
         super().__init__(model, method, layer, **arguments)
-        self.backend = _checked_backend(backend)
+        self.backend = checked_backend(backend)
         self.top_k = checked_top_k(top_k, len(self.classifier.class_names))
-        self._graphs: dict[Any, StaticGraph | None] = {}
         missing = [need for need in self.method.needs if need not in TRACEABLE]
         self.is_traceable = not missing
-        if missing:
+        self._start()
+        if missing and not self._quick:
             warnings.warn(
                 f"{self.method.name} needs {' and '.join(missing)}, which no static graph gives: "
                 "it runs as mitate.Explainer runs it, which gives the same and is no faster",
@@ -111,10 +96,17 @@ class Compiled(Explainer):
                 stacklevel=3,
             )
 
+    def _start(self) -> None:
+        """Forget all graphs, as for another classifier."""
+        network = self.classifier.network
+        self._graphs = StaticGraphs(network, self.backend, self.batch_size, _agree)
+        if "scorer" in self.method.needs and self.backend == "inductor":
+            self._quick = QuickForward(self.classifier, self.backend, self.batch_size)
+
     def _aimed_at(self, functions: Mapping[str, Target]) -> Explainer:
         aimed = super()._aimed_at(functions)
         if isinstance(aimed, Compiled) and aimed._graphs is self._graphs:
-            aimed._graphs = {}
+            aimed._start()
         return aimed
 
     def _explained(
@@ -129,63 +121,23 @@ class Compiled(Explainer):
         traced = self._traced(given, number if wanted is None else wanted.shape[1])
         if traced is None:
             return super()._explained(inputs, wanted, number, advance)
-        found = _found(traced.run, given, self.batch_size)
+        found = self._graphs.found(traced.run, given)
         advance(len(inputs))
         return _explanation(traced.like, found)
 
-    def _traced(self, given: Sequence[Tensor], top_k: int) -> StaticGraph | None:
-        """The graph for such a batch: one that there is, or a new one; None where none is right."""
+    def _traced(self, given: Sequence[Tensor], top_k: int) -> StaticGraph[Explanation] | None:
+        """The graph for such a batch; None where none is right, or the method has none."""
         if not self.is_traceable:
             return None
-        images, network = given[0], self.classifier.network
-        key = (
-            _padded_size(len(images), self.batch_size),
-            tuple(images.shape[1:]),
-            images.dtype,
-            images.device,
-            len(given),
-            top_k,
-            _autocast(images.device),
-        )
-        known = self._graphs.get(key)
-        if key not in self._graphs or (known and not _same(known.weights, _weights(network))):
-            self._graphs[key] = self._checked(given, top_k)
-        return self._graphs[key]
+        images, wanted = given[0], given[1] if len(given) > 1 else None
 
-    def _checked(self, given: Sequence[Tensor], top_k: int) -> StaticGraph | None:
-        """Trace a batch, and compare what the graph gives with what the explainer gives."""
-        wanted = given[1] if len(given) > 1 else None
-        like = super()._explained(given[0], wanted, top_k, lambda forwards: None)
-        padded = _padded(given, self.batch_size)
-        try:
-            run: Run = self._plan(given[0]).graph(padded[0], *padded[1:], top_k=top_k)
-        except Exception as exc:  # whatever a network's own code raises under tracing
-            self._told(f"cannot be traced ({_first_line(exc)}): the explainer runs it")
-            return None
-        if not _agree(_found(run, given, self.batch_size), like):
-            self._told(
-                "gives another result as a static graph, as networks do that draw random numbers "
-                "or look at the whole batch: the explainer runs it"
-            )
-            return None
-        if self.backend == "inductor":
-            run = self._faster(run, given, like)
-        return StaticGraph(run, _weights(self.classifier.network), like)
+        def trace(padded: Sequence[Tensor]) -> Run:
+            return self._plan(images).graph(padded[0], *padded[1:], top_k=top_k)
 
-    def _faster(self, run: Run, given: Sequence[Tensor], like: Explanation) -> Run:
-        """The graph as inductor compiles it; as it is where inductor cannot."""
-        compiled: Run = torch.compile(run, dynamic=False, fullgraph=True)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what PyTorch says of its own old ways
-                found = _found(compiled, given, self.batch_size)
-        except Exception as exc:  # whatever a compiler raises
-            self._told(f"cannot be compiled by inductor ({_first_line(exc)}): its graph runs as is")
-            return run
-        if _agree(found, like):
-            return compiled
-        self._told("gives another result when inductor compiles it: its graph runs as is")
-        return run
+        def truth() -> Explanation:
+            return super(Compiled, self)._explained(images, wanted, top_k, lambda forwards: None)
+
+        return self._graphs.of(given, top_k, trace, truth)
 
     def _plan(self, inputs: Tensor) -> Plan:
         """What is traced for images of this size."""
@@ -209,15 +161,28 @@ class Compiled(Explainer):
             ways,
         )
 
-    def _told(self, what: str) -> None:
-        network = type(self.classifier.network).__name__
-        warnings.warn(f"{network} {what}, which takes longer", MitateWarning, stacklevel=2)
 
+class QuickForward:
+    """The logits of altered images by a graph of the network's forward, where one is right."""
 
-def _found(run: Run, given: Sequence[Tensor], batch_size: int) -> tuple[Tensor, ...]:
-    """What a graph gives for a batch that may be smaller than the graph's."""
-    with torch.no_grad():
-        return tuple(each[: len(given[0])] for each in run(*_padded(given, batch_size)))
+    def __init__(self, classifier: Classifier, backend: str, batch_size: int) -> None:
+        """Start with no graph."""
+        self.classifier = classifier
+        self.graphs = StaticGraphs(classifier.network, backend, batch_size, _forwards_agree)
+
+    def __call__(self, pictures: Float[Tensor, "n channels H W"]) -> Float[Tensor, "n classes"]:
+        """All logits of preprocessed pictures, no more of them than the batch size."""
+
+        def plain() -> Tensor:
+            with evaluating(self.classifier.network), torch.no_grad():
+                logits: Tensor = self.classifier.read(self.classifier.network(pictures))
+                return logits
+
+        def trace(padded: Sequence[Tensor]) -> Run:
+            return forward_graph(self.classifier, padded[0])
+
+        traced = self.graphs.of((pictures,), "forward", trace, plain)
+        return plain() if traced is None else self.graphs.found(traced.run, (pictures,))[0]
 
 
 def _explanation(like: Explanation, found: Sequence[Tensor]) -> Explanation:
@@ -231,76 +196,15 @@ def _explanation(like: Explanation, found: Sequence[Tensor]) -> Explanation:
     )
 
 
+def _forwards_agree(found: Sequence[Tensor], logits: Tensor) -> bool:
+    return near(found[0], logits, max(LOGITS_TOLERANCE, ROUNDINGS * torch.finfo(logits.dtype).eps))
+
+
 def _agree(found: Sequence[Tensor], like: Explanation) -> bool:
     """Whether a graph's result is the explainer's; classes may differ where they tie."""
     logits, classes, maps, *_ = found
     coarse = ROUNDINGS * torch.finfo(logits.dtype).eps
     same = (classes == like.classes)[(...,) + (None,) * (maps.ndim - 2)]
-    return _near(logits, like.logits, max(LOGITS_TOLERANCE, coarse)) and _near(
+    return near(logits, like.logits, max(LOGITS_TOLERANCE, coarse)) and near(
         maps * same, like.maps * same, max(MAPS_TOLERANCE, coarse)
     )
-
-
-def _near(found: Tensor, wanted: Tensor, tolerance: float) -> bool:
-    ours, theirs = (torch.nan_to_num(tensor.double()) for tensor in (found, wanted))
-    return bool((ours - theirs).norm() <= tolerance * theirs.norm())
-
-
-def _padded(given: Sequence[Tensor], batch_size: int) -> tuple[Tensor, ...]:
-    """Tensors of as many images as a graph takes, the first image in the empty places."""
-    missing = _padded_size(len(given[0]), batch_size) - len(given[0])
-    return tuple(
-        torch.cat([tensor, tensor[:1].expand(missing, *tensor.shape[1:])]).contiguous()
-        for tensor in given
-    )
-
-
-def _padded_size(number: int, batch_size: int) -> int:
-    """The next power of two, or a whole batch, so that few graphs serve every number of images."""
-    return min(1 << (number - 1).bit_length(), batch_size)
-
-
-def _weights(network: nn.Module) -> Weights:
-    """Parameters and buffers as they are now."""
-    return [(each, each.stride()) for each in chain(network.parameters(), network.buffers())]
-
-
-def _same(before: Weights, now: Weights) -> bool:
-    """Whether these are the same tensors; their numbers may have changed."""
-    return len(before) == len(now) and all(
-        old is new and strides == steps
-        for (old, strides), (new, steps) in zip(before, now, strict=True)
-    )
-
-
-def _autocast(device: torch.device) -> torch.dtype | None:
-    """What autocast would round to; None where it is off."""
-    on = torch.is_autocast_enabled(device.type)
-    return torch.get_autocast_dtype(device.type) if on else None
-
-
-def _first_line(exc: Exception) -> str:
-    told = str(exc).strip().splitlines()
-    return f"{type(exc).__name__}: {told[0]}" if told else type(exc).__name__
-
-
-def _checked_backend(backend: str) -> str:
-    """The name of a backend.
-
-    Raises:
-        UsageError: no such backend, or no C++ compiler for it.
-    """
-    if backend not in BACKENDS:
-        raise UsageError(f"backend {backend!r}: use one of {', '.join(BACKENDS)}")
-    if backend == "inductor":
-        from torch._inductor.cpp_builder import get_cpp_compiler
-        from torch._inductor.exc import InvalidCxxCompiler
-
-        try:
-            get_cpp_compiler()
-        except InvalidCxxCompiler as exc:
-            raise UsageError(
-                "backend='inductor' needs a C++ compiler and finds none: install g++ or clang++, "
-                "set CXX to one, or take backend='eager'"
-            ) from exc
-    return backend

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mitate.tensors import at_least_single
+from mitate.tensors import at_least_single, generator_of
 
 Layout = Literal["channels first", "channels last", "tokens"]
 
@@ -155,7 +155,7 @@ def is_astray(plain: Tensor, noisy: Tensor, *faded: Tensor) -> bool:
 def faded_noise(inputs: Tensor) -> tuple[Tensor, ...]:
     """The first of the inputs: plain, with noise, and with this noise faded in along each axis."""
     image = inputs[:1]
-    generator = torch.Generator().manual_seed(0)
+    generator = generator_of("faded noise")
     drawn = torch.randn(image.shape, generator=generator).to(image)
     noise = drawn * (0.1 * image.std() or 0.1)
     return image, image + noise, *(image + noise * _ramp(noise, axis) for axis in (-2, -1))

@@ -19,6 +19,7 @@ from mitate.explain.grid import (
     readings,
 )
 from mitate.explain.tap import Call, Place, Read, tapped_forward, trace
+from mitate.tensors import generator_of
 
 LayerSpec = str | nn.Module
 PASSING_ON = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten)
@@ -357,7 +358,7 @@ def _with_counts(
         forward = tapped_forward(network, inputs, places, read=read, gradients=True)
         classes = forward.logits.shape[1]
         alike = [1 < layer.grid.channels == classes for layer in layers]
-        weights = torch.randn(classes, generator=torch.Generator().manual_seed(0))
+        weights = torch.randn(classes, generator=generator_of("scores"))
         score = (forward.logits * weights.to(forward.logits)).sum(1, keepdim=True)
         first = forward.logits[:, : any(alike)]
         slopes = forward.gradients(torch.cat([score, first], 1))

@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mitate.errors import LayerError
 from mitate.explain.attention import AttentionTap
-from mitate.models.mode import evaluating
+from mitate.models.mode import evaluating, in_best_layout
 
 Read = Callable[[Any], Tensor]
 
@@ -157,10 +157,38 @@ def tapped_forward(
     Raises:
         LayerError: a place was not reached, or gave no tensor.
     """
+    run = partial(
+        _tapped,
+        network,
+        places,
+        read=read,
+        gradients=gradients,
+        attention=attention,
+        pixels=pixels,
+        twice=curvature or differentiable,
+        watch=watch,
+        differentiable=differentiable,
+    )
+    # What watches a forward sees one: none is tried twice.
+    return run(inputs) if watch else in_best_layout(network, inputs, run)
+
+
+def _tapped(
+    network: nn.Module,
+    places: Sequence[Place],
+    inputs: Tensor,
+    *,
+    read: Read,
+    gradients: bool,
+    attention: bool,
+    pixels: bool,
+    twice: bool,
+    watch: AbstractContextManager[Any] | None,
+    differentiable: bool,
+) -> TappedForward:
     keeper = _Keeper(places, gradients=gradients)
     own = _own(inputs)
     attended = AttentionTap(gradients=gradients) if attention else None
-    twice = curvature or differentiable
     around: dict[int, list[Around]] = defaultdict(list)
     with ExitStack() as entered:
         entered.enter_context(_undisturbed(network))

@@ -27,7 +27,7 @@ from mitate.explain.methods import Method
 from mitate.explain.tap import Place, tapped_forward
 from mitate.explain.targets import top_classes
 from mitate.models.classifier import Classifier
-from mitate.models.mode import evaluating
+from mitate.models.mode import as_written, evaluating
 from mitate.tensors import at_least_single
 
 TRACEABLE = {"activations", "gradients", "head", "classes", "grid", "images"}
@@ -68,7 +68,8 @@ class Plan:
         It takes the images, and their classes (b, k) where they are given here, and gives logits,
         classes and maps, and for methods of gradients whether a class's gradient reaches no layer.
         """
-        with warnings.catch_warnings(), evaluating(self.classifier.network), _plain():
+        network = self.classifier.network
+        with warnings.catch_warnings(), as_written(), evaluating(network), _plain():
             warnings.simplefilter("ignore")  # vmap tells where it falls back to a loop
             rank = torch.eye(top_k, device=given[0].device)
             single = traced(self._single(top_k), rank[0], *given)
@@ -144,6 +145,16 @@ class Plan:
             return logits, classes, one
         blind = torch.stack([unseen(gradients) for gradients in spatial[layers:]]).all(0)
         return logits, classes, one, blind
+
+
+def forward_graph(classifier: Classifier, images: Tensor) -> GraphModule:
+    """The network's forward as a graph: from images like these to a tuple of their logits."""
+
+    def forward(images: Tensor) -> tuple[Tensor]:
+        return (classifier.read(classifier.network(images)),)
+
+    with as_written(), evaluating(classifier.network), _plain():
+        return traced(functionalize(forward, remove="mutations"), images)
 
 
 def traced(

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mitate.explain.grid import Grid
+from mitate.tensors import generator_of
 
 Diagonal = Callable[[Tensor], Tensor]  # from a block's input to each token's score with itself
 PADDING = -1
@@ -58,7 +59,7 @@ def unwindowed(
 def _found(start: Tensor, grid: Grid, diagonal: Diagonal) -> Tensor | None:
     plain = diagonal(start)
     numbers = torch.arange(1, grid.cells + 1, device=start.device)  # 0 is for padding
-    generator = torch.Generator().manual_seed(0)
+    generator = generator_of("windows")
     drawn = torch.randn(start.shape[1:], generator=generator).to(start) * (start.std() or 1)
     told = torch.zeros(plain.shape[0], plain.shape[-1], dtype=torch.long, device=start.device)
     for bit in range(grid.cells.bit_length()):

@@ -19,6 +19,7 @@ from mitate.models.architecture import build, describe
 from mitate.models.decoder import Decoder
 from mitate.models.preprocessing import ChannelOrder, Interpolation, Preprocessing, Resize
 from mitate.models.tasks import Task
+from mitate.models.trial import probe
 from mitate.models.weights import load_into, read_weights, sha256
 
 if TYPE_CHECKING:
@@ -216,14 +217,11 @@ def _check_rebuilds(classifier: "Classifier", recipe: dict[str, Any]) -> None:
         load_into(twin, classifier.network.state_dict(), "the network built again")
     except WeightsError as exc:
         raise options from exc
-    height, width = classifier.preprocessing.size
-    channels = len(classifier.preprocessing.mean)
-    generator = torch.Generator().manual_seed(0)
-    probe = torch.randn(1, channels, height, width, generator=generator)
+    image = probe(classifier)
     twin.to(classifier.device, classifier.dtype)
     with torch.no_grad():
-        again = classifier.read(twin(probe.to(classifier.device, classifier.dtype)))
-    if not torch.allclose(classifier.logits(probe), again, rtol=1e-3, atol=1e-4):
+        again = classifier.read(twin(image.to(classifier.device, classifier.dtype)))
+    if not torch.allclose(classifier.logits(image), again, rtol=1e-3, atol=1e-4):
         raise options
 
 

@@ -1,9 +1,26 @@
 """Trying whether a network takes inputs of a size, before any work is done with it."""
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from mitate.errors import UsageError
 from mitate.models.classifier import Classifier
+from mitate.tensors import generator_of
+
+
+def probe(
+    classifier: Classifier, size: tuple[int, int] | None = None
+) -> Float[Tensor, "1 channels H W"]:
+    """An image of noise as the network takes it, the same every time.
+
+    Args:
+        classifier: whose channels and size it has.
+        size: another height and width.
+    """
+    channels = len(classifier.preprocessing.mean)
+    shape = (1, channels, *(size or classifier.preprocessing.size))
+    return torch.randn(shape, generator=generator_of("probe"))
 
 
 def check_takes(classifier: Classifier, size: tuple[int, int]) -> None:

@@ -12,6 +12,7 @@ from mitate.explain.layers import automatic
 from mitate.explain.methods import find_method
 from mitate.explain.tap import Place, TappedForward
 from mitate.models.classifier import Classifier
+from mitate.models.trial import probe
 from mitate.training.masks import LEVELS
 
 METHOD = "gradcam"
@@ -40,12 +41,7 @@ class Guide:
         Raises:
             LayerError: it has none.
         """
-        height, width = classifier.preprocessing.size
-        generator = torch.Generator().manual_seed(0)
-        probe = torch.randn(
-            1, len(classifier.preprocessing.mean), height, width, generator=generator
-        )
-        found = automatic(classifier.network, probe, read=classifier.read)
+        found = automatic(classifier.network, probe(classifier), read=classifier.read)
         return cls(found.place, found.grid)
 
     def __call__(

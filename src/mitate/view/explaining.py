@@ -15,6 +15,8 @@ from mitate.data.records import Record
 from mitate.drawing.colour import COLORMAP, OPACITY, overlay
 from mitate.drawing.sheet import Sheet, save_sheet
 from mitate.errors import ImageError
+from mitate.explain.estimate import Estimate
+from mitate.explain.estimate import joined as joined_estimates
 from mitate.explain.explainer import Explainer
 from mitate.explain.explanation import Explanation, joined
 from mitate.explain.figure import draw
@@ -59,7 +61,10 @@ class Style:
 
 @dataclass
 class Explained:
-    """What came of explaining photos; notices are about all of them."""
+    """What came of explaining photos; notices are about all of them.
+
+    ``estimates`` has, by method, what it tells of its own errors, a batch at a time.
+    """
 
     predictions: list[dict[str, Any]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -67,6 +72,7 @@ class Explained:
     comparison: Comparison = field(default_factory=Comparison)
     figures: list[Path] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    estimates: dict[str, list[Estimate]] = field(default_factory=dict)
 
     def places_as_dicts(self) -> list[dict[str, Any]]:
         """Where the maps lie, as plain data."""
@@ -140,6 +146,7 @@ def explain_photos(
     if not explained.figures:
         removed = clear(folder, photos)
     _write_tables(folder, explained, word(classifier.task))
+    explained.notices += _estimated(explained.estimates)
     gone = [name for name in removed if not (folder / name).exists()]
     explained.notices += told(gone, folder)
     return explained
@@ -220,12 +227,20 @@ def _keep(
     explained.figures.append(save_sheet(figure, folder / sheet_name(number)))
     for explanation in done:
         explanation.save(folder / maps_name(explanation.method, number))
+        if explanation.estimate is not None:
+            explained.estimates.setdefault(explanation.method, []).append(explanation.estimate)
         explained.flags += [
             f"{explanation.names[flag.image]}: the {explanation.method} map for "
             f"{explanation.name_of(flag.image, flag.target)} is {flag.kind} ({flag.reason})"
             for flag in explanation.flags
         ]
     explained.predictions += as_json(done[0])
+
+
+def _estimated(estimates: Mapping[str, Sequence[Estimate]]) -> list[str]:
+    """A line for each method whose maps were made from a part of their evidence."""
+    whole = {method: joined_estimates(parts) for method, parts in estimates.items()}
+    return [f"{method}: {estimate.told()}" for method, estimate in whole.items() if estimate]
 
 
 def _measure(
