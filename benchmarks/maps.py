@@ -1,19 +1,24 @@
 """Speed and memory of maps beside the peers. Writes benchmarks/RESULTS.md.
 
-python -m benchmarks.maps [--quick]
+python -m benchmarks.maps [--quick] [PART …]    all parts, or some; the others stay as they were
+
+Parts: gradcam, scorecam, memory, compiled, methods. With ``--quick`` nothing is written.
 """
 
+import argparse
 import platform
+import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+import mitate
 from benchmarks import compiled, methods, peers
 from benchmarks.timing import best_seconds
 from mitate import Classifier, Explainer, imports
@@ -21,28 +26,46 @@ from mitate import Classifier, Explainer, imports
 LAYER = "stages.2.blocks.-1.conv_dw"
 K = 3
 RESULTS = Path(__file__).parent / "RESULTS.md"
+MARK = "<!-- {} -->"  # before each part
+HEADER = """# Maps beside the peers
+
+Written by `make bench`. Every figure is a ratio of times in one process: the best of several rounds
+in which the works take turns. A busy machine moves them by some percent. Networks are timm's with
+random weights, images of 224 px, float32.
+"""
 
 
 def main() -> None:
-    """Run everything and write the results."""
+    """Run the parts that were asked for, and write their results in the place of older ones."""
     warnings.simplefilter("ignore")
-    quick = "--quick" in sys.argv
-    lines = [*header(), *gradcam(quick), "", *scorecam(quick), "", *memory()]
-    lines += compiled.tables(quick)
-    lines += methods.tables(("gradcam", "eigencam", "ablationcam") if quick else ())
-    RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.maps")
+    parser.add_argument("parts", nargs="*", help=", ".join(PARTS))
+    parser.add_argument("--quick", action="store_true")
+    asked = parser.parse_args()
+    if unknown := set(asked.parts) - PARTS.keys():
+        parser.error(f"no part is called {', '.join(unknown)}: they are {', '.join(PARTS)}")
+    kept = _earlier()
+    for name in asked.parts or PARTS:
+        kept[name] = "\n".join((*PARTS[name](asked.quick), "", f"Measured on {machine()}."))
+        print(kept[name], flush=True)
+        if not asked.quick:
+            told = [
+                f"{MARK.format(part)}\n{kept[part].strip()}\n" for part in PARTS if part in kept
+            ]
+            RESULTS.write_text("\n".join([HEADER, *told]), encoding="utf-8")
 
 
-def header() -> Iterator[str]:
+def machine() -> str:
     """What the figures were measured on."""
-    yield "# Maps beside the peers"
-    yield ""
-    yield "Written by `make bench`. Every figure is a ratio of times in one process: the best of"
-    yield "several rounds in which the works take turns. A busy machine moves them by some percent."
-    yield ""
-    yield f"- {_processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    yield "- networks from timm with random weights, 224 px, float32, eager"
+    level = torch.backends.cpu.get_cpu_capability()
+    return f"{_processor()} ({level}), {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def _earlier() -> dict[str, str]:
+    """The parts that were written before."""
+    text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
+    _, *pieces = re.split(MARK.format(r"(\w+)"), text)
+    return dict(zip(pieces[::2], pieces[1::2], strict=True))
 
 
 def gradcam(quick: bool) -> Iterator[str]:
@@ -78,7 +101,11 @@ def scorecam(quick: bool) -> Iterator[str]:
     network = imports.timm().create_model("convnext_tiny", num_classes=1000).eval()
     place = "stages.0" if quick else "stages.1"
     layer = network.get_submodule(place)
-    explainer = Explainer(Classifier.from_module(network), "scorecam", place, show_progress=False)
+    model = Classifier.from_module(network)
+    explainer = Explainer(model, "scorecam", place, show_progress=False)
+    compiled_scorer = mitate.compile(
+        model, "scorecam", place, backend="inductor", show_progress=False
+    )
     channels = round(explainer(images, K).cost - 1)
     share = min(
         seconds / len(batch)
@@ -87,6 +114,7 @@ def scorecam(quick: bool) -> Iterator[str]:
     )
     works = {
         "mitate": partial(explainer, images, K),
+        "mitate, compiled by inductor": partial(compiled_scorer, images, K),
         "torchcam 0.5.0": partial(peers.torchcam, network, layer, images, K, "ScoreCAM"),
         "grad-cam 1.5.7": partial(peers.grad_cam, network, layer, images, K, "ScoreCAM"),
     }
@@ -101,7 +129,7 @@ def scorecam(quick: bool) -> Iterator[str]:
         yield f"| {name} | {time / (channels * share):.2f} |"
 
 
-def memory() -> Iterator[str]:
+def memory(_quick: bool) -> Iterator[str]:
     """Peak memory of Score-CAM at layers of more and more channels, each in its own process."""
     yield "## Peak memory of Score-CAM by channels"
     yield ""
@@ -137,6 +165,19 @@ def _processor() -> str:
     ]
     return names[0] if names else platform.processor()
 
+
+def beside(quick: bool) -> Iterator[str]:
+    """Every method beside every peer that has it."""
+    return methods.tables(("gradcam", "eigencam", "ablationcam") if quick else ())
+
+
+PARTS: dict[str, Callable[[bool], Iterator[str]]] = {
+    "gradcam": gradcam,
+    "scorecam": scorecam,
+    "memory": memory,
+    "compiled": compiled.tables,
+    "methods": beside,
+}
 
 if __name__ == "__main__":
     main()
