@@ -73,7 +73,8 @@ def audit(
         option: an option of the metrics, NAME=VALUE.
         audited: audit the map of the true class where it is known, or of the predicted class.
         split: another split of the data set.
-        limit: so many photos, evenly chosen.
+        limit: so many photos, evenly chosen, three quarters of them with masks if there are so
+            many.
         reasons: in so many photos wrong reasons are looked for; 0 looks for none.
         batch_size: images in one forward.
         seed: of all that is random.

@@ -30,6 +30,7 @@ def compare(
     *,
     masks: Path | None = None,
     mask_value: int | None = None,
+    object_value: int | None = None,
     out: OutFolder = None,
     method: str | None = None,
     layer: str | None = None,
@@ -51,6 +52,7 @@ def compare(
         data: photos, a folder of them, or a data set; of one with splits the validation part.
         masks: a folder or a CSV of masks of the right places.
         mask_value: the value that marks the region in index masks.
+        object_value: the value that marks the object around the region in index masks.
         out: a folder for compare.json and compare.csv.
         method: of both; what each one's folder remembers (mitate audit --remember), or hirescam,
             when not given.
@@ -61,7 +63,7 @@ def compare(
         option: an option of the metrics, NAME=VALUE.
         audited: audit the map of the true class where it is known, or of the predicted class.
         split: another split of the data set.
-        limit: so many photos, evenly chosen.
+        limit: so many photos, evenly chosen; of those with masks more.
         batch_size: images in one forward.
         seed: of all that is random.
         json: print the comparison as JSON.
@@ -78,6 +80,7 @@ def compare(
         data,
         masks=masks,
         mask_value=mask_value,
+        object_value=object_value,
         split=split,
         limit=limit,
         method=method,
