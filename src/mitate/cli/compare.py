@@ -13,7 +13,7 @@ from mitate.cli.audit import (
 )
 from mitate.cli.parsing import Json, options_of
 from mitate.cli.places import check_folder
-from mitate.cli.tables import print_json, print_table, tell
+from mitate.cli.tables import print_json, print_table, tell, tell_what_to_know
 
 if TYPE_CHECKING:
     from mitate.auditing.intervals import Interval
@@ -57,7 +57,8 @@ def compare(
         method: of both; what each one's folder remembers (mitate audit --remember), or hirescam,
             when not given.
         layer: of both; what is remembered, or auto.
-        metric: a metric to measure; repeat it. The default ones when not given.
+        metric: a metric to measure, or a family of them such as faithfulness; repeat it. The
+            default ones when not given.
         require: "accuracy not worse", "energy better", or "energy>=0.5" of the second; repeat it.
             Exits with 4 where one is missed.
         option: an option of the metrics, NAME=VALUE.
@@ -95,10 +96,7 @@ def compare(
         tell=tell,
         shown=True,
     )
-    for line in done.notices:
-        tell(f"note: {line}")
-    for line in done.failures:
-        tell(f"skipped: {line}")
+    tell_what_to_know(done.notices, done.failures)
     if json:
         print_json(as_dict(done))
     else:

@@ -92,7 +92,8 @@ def audit(
         methods: names; None takes six at the layer that ``auto`` takes, and two of them at earlier
             ones.
         layers: names, ``auto`` or ``earlier``: each method at each of them.
-        metrics: names; None takes ``DEFAULT_METRICS``.
+        metrics: names, or families of them such as ``faithfulness``; None takes
+            ``DEFAULT_METRICS``.
         audited: ``label``, or ``predicted`` to audit the predicted class throughout.
         pick: the metric that recommends; None takes energy where there are masks, and otherwise
             early deletion.

@@ -12,6 +12,7 @@ from mitate.auditing.files import interval_file, remembered
 from mitate.auditing.gate import requirement_of
 from mitate.auditing.rivals import Rivals, set_beside
 from mitate.auditing.subjects import Subjects
+from mitate.auditing.table import find_metrics
 from mitate.data.masks import Masks
 from mitate.errors import ImageError, UsageError
 from mitate.explain.explainer import as_classifier
@@ -60,7 +61,7 @@ def compare(
         limit: only so many photos, chosen as for ``mitate.audit``; None takes all.
         method: of both; None takes of each what ``Explainer.best`` remembers, or HiResCAM.
         layer: of both; None takes what is remembered, or ``auto``.
-        metrics: names; None takes the default ones.
+        metrics: names, or families of them; None takes the default ones.
         audited: ``label``, or ``predicted`` to audit the predicted class throughout.
         require: thresholds: ``accuracy not worse`` (the interval of the difference does not lie
             below 0), ``energy better`` (it lies above 0), or ``energy>=0.5`` of the second.
@@ -95,7 +96,7 @@ def compare(
     if not len(subjects[0]):
         raise ImageError(f"none of the {len(taken.chosen)} photos can be read: {failures[0]}")
     masked = all(one.masked for one in subjects)
-    pick = next(iter(metrics or ()), None)
+    pick = next(iter(find_metrics(metrics or ())), None)
     names = metric_names(metrics, pick, masked=masked)
     required = [requirement_of(words, names, two=True) for words in require]
     audits = [
