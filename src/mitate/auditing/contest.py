@@ -25,8 +25,8 @@ from mitate.progress import Advance, progress
 Tell = Callable[[str], None]
 LONG = 900  # seconds, from which on it is said that there is a shorter way
 TOO_LONG = (
-    "too long? A budget, such as 10min or 50k, is spent on the better maps; a lower limit takes fewer "
-    "images"
+    "too long? A budget, such as 10min or 50k, is spent on the better maps; a lower limit takes "
+    "fewer images"
 )
 
 
