@@ -119,6 +119,8 @@ def _print_rivals(done: "Rivals") -> None:
     title = f"{len(done.moved)} images; first: {maps[0]}, second: {maps[1]}"
     columns = ("metric", "first", "second", "difference, better above 0", "")
     print_table(columns, rows, title=title)
+    for name, audit in zip(("first", "second"), done.audits, strict=True):
+        print(f"{name}: {audit.verdict.headline}")
     moved = [
         [one.image, one.true or "", one.first, one.second, f"{100 * one.moved:.0f} %"]
         for one in done.moved[:SHOWN]
