@@ -92,6 +92,7 @@ def test_the_page(audited):
     done, out = audited
     page = (out / "report.html").read_text(encoding="utf-8")
     assert done.verdict.headline in page
+    assert done.verdict.advice in page
     assert "★ recommended" in page
     assert page.count('<tr class="control') == 2 * 5
     assert "a blob in the centre" in page

@@ -154,6 +154,7 @@ def _print_audit(done: "Audit") -> None:
     print(done.verdict.headline)
     for sentence in done.verdict.sentences:
         print(f"- {sentence}")
+    print(f"Next: {done.verdict.advice}")
     print_gate(done.gate)
 
 
