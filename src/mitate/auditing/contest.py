@@ -143,7 +143,7 @@ def hold(
     rounds = parts.rounds(lambda: images_a_round(list(each.values()), floor, images, limit))
     planned = _planned(list(each.values()), floor, rounds)
     tell(_estimate(contest, planned, pace, rounds, parts.found))
-    if limit is None and planned * pace > LONG:
+    if limit is None and not parts.found and planned * pace > LONG:
         tell(TOO_LONG)
     values, alive, number, forwards = Values(), list(each), 0, 0.0
     with progress("auditing", round(planned), shown=shown) as advance:

@@ -104,7 +104,7 @@ def _facts(audit: Audit) -> tuple[tuple[str, str], ...]:
         ("compared", f"{methods} maps, {len(audit.standings) - methods} controls"),
         ("metrics", str(len(audit.metrics))),
         ("input", f"{height_width[1]} x {height_width[0]} px"),
-        ("cost", f"{course.forwards:,.0f} forwards in {course.seconds / 60:.1f} min"),
+        ("cost", f"{course.forwards:,.0f} forwards"),
         ("seed", str(audit.parameters["seed"])),
         ("weights", f"SHA-256 {audit.parameters['weights_sha256'][:12]}…"),
         ("torch", torch.__version__),
