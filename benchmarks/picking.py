@@ -4,9 +4,9 @@ python -m benchmarks.picking AUDIT [AUDIT ...]    prints tables
 
 Reads finished audits (folders with an audit.csv) of classifiers on data sets with masks. For
 every metric of faithfulness: the rank correlation of its means with the energy on the masks, over
-all maps; the map that it would pick; and that map's energy. With several audits, the mean
-correlation of each metric, and of each pair of metrics by the mean of their ranks. For the coffee
-leaves beside the checkout:
+all maps, and over the controls too; the map that it would pick; and that map's energy. With several
+audits, the mean correlation of each metric, and of each pair of metrics by the mean of their ranks.
+For the coffee leaves beside the checkout:
 
 LEAVES=../shared/data/coffee_leaf/index.csv
 mitate train $LEAVES --model mobilenetv2_100 --size 128x256 -o coffee
@@ -65,30 +65,35 @@ class Means:
         measured = {metric for _, metric in self.of}
         return [n for n, one in METRICS.items() if one.family == "faithfulness" and n in measured]
 
-    def column(self, metric: str) -> list[float]:
-        """Of every map, the higher the better."""
+    def column(self, metric: str, names: Sequence[str]) -> list[float]:
+        """Of some maps, the higher the better."""
         sign = 1 if METRICS[metric].better == "higher" else -1
-        return [sign * self.of[name, metric] for name in self.maps]
+        return [sign * self.of[name, metric] for name in names]
 
-    def correlation(self, metrics: Sequence[str]) -> float:
-        """Spearman's, of the mean of the ranks by some metrics with the energy on the masks."""
-        stats = imports.scipy("stats")
-        ranks = np.mean([stats.rankdata(self.column(metric)) for metric in metrics], axis=0)
-        return float(stats.spearmanr(ranks, self.column(TRUTH)).statistic)
+    def correlation(self, metrics: Sequence[str], *, controls: bool = False) -> float:
+        """Spearman's, of the mean of the ranks by some metrics with the energy on the masks.
+
+        NaN where a map has no value in one of them.
+        """
+        stats, names = imports.scipy("stats"), self.maps + (self.controls if controls else ())
+        ranks = [stats.rankdata(self.column(metric, names)) for metric in metrics]
+        return float(stats.spearmanr(np.mean(ranks, axis=0), self.column(TRUTH, names)).statistic)
 
     def picked(self, metric: str) -> str:
         """The map that a metric takes for the best."""
-        return best_first(dict(zip(self.maps, self.column(metric), strict=True)), True)[0]
+        column = self.column(metric, self.maps)
+        return best_first(dict(zip(self.maps, column, strict=True)), True)[0]
 
     def lines(self) -> Iterator[str]:
         """A line a metric, the best correlation first; then the map that is best in truth."""
         yield f"{self.name}: {len(self.maps)} maps"
-        yield f"| metric | rank correlation with {TRUTH} | picks | its {TRUTH} |"
-        yield "| --- | --- | --- | --- |"
+        yield f"| metric | rank correlation with {TRUTH} | controls too | picks | its {TRUTH} |"
+        yield "| --- | --- | --- | --- | --- |"
         for metric in sorted(self.metrics(), key=lambda one: -self.correlation([one])):
             picked = self.picked(metric)
+            told = [self.correlation([metric], controls=also) for also in (False, True)]
             share = self.of[picked, TRUTH]
-            yield f"| `{metric}` | {self.correlation([metric]):.2f} | {picked} | {share:.3f} |"
+            yield f"| `{metric}` | {told[0]:.2f} | {told[1]:.2f} | {picked} | {share:.3f} |"
         best = self.picked(TRUTH)
         floor = max((name for name in self.controls), key=lambda name: self.of[name, TRUTH])
         yield (
