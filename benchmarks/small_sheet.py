@@ -1,6 +1,9 @@
-"""The picture of docs/loupe.md: photo, truth, Grad-CAM, an early layer's map, glance and loupe.
+"""The pictures of docs/loupe.md and docs/audits.md: photo, truth, and maps beside each other.
 
 python -m benchmarks.small_sheet CLASSIFIER DATA MASK_VALUE OUT.png [--photos N] [--seed S]
+    [--map METHOD LAYER ...]
+
+Without --map: Grad-CAM, an early layer's map, glance and loupe, as in docs/loupe.md.
 
 The photos are drawn by the seed among the masked ones of the validation split that the network
 classifies right, whatever their maps look like.
@@ -31,6 +34,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--photos", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--map", nargs=2, action="append", dest="maps", default=None)
     given = parser.parse_args()
     photos = _named(*given.named)
     shots = drawn(photos, given.photos, given.seed)
@@ -39,7 +43,7 @@ def main() -> None:
         Explainer(photos.classifier, name, early if layer == "early" else layer)(
             [shot.photo for shot in shots], top_k=1
         )
-        for name, layer in METHODS
+        for name, layer in given.maps or METHODS
     ]
     draw(shots, found, given.out)
 

@@ -231,6 +231,18 @@ def test_the_estimate_is_close_to_what_it_takes():
     assert "4 maps and 5 controls of 16 images by 12 metrics" in told[0]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "budget", "told_so"), [(1e-6, None, False), (100, None, True), (100, 1e6, False)]
+)
+def test_a_long_audit_tells_how_to_shorten_it(monkeypatch, seconds, budget, told_so):
+    from mitate.auditing import contest
+
+    told = []
+    monkeypatch.setattr(contest, "seconds_a_forward", lambda _: seconds)
+    audit(seeing.honest(), subjects(8), tell=told.append, budget=budget)
+    assert any("too long? A budget" in line for line in told) == told_so
+
+
 class TestMetrics:
     def test_the_default_leaves_out_what_needs_masks_where_there_are_none(self):
         named = metric_names(None, None, masked=False)

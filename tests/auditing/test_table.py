@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from mitate.auditing.table import DEFAULT_METRICS, EVIDENCE, METRICS, find_metric
+from mitate.auditing.table import DEFAULT_METRICS, EVIDENCE, METRICS, find_metric, find_metrics
 from mitate.errors import UsageError
 
 FAMILIES = {"faithfulness", "localisation", "randomisation", "robustness", "complexity"}
@@ -54,3 +54,15 @@ def test_options_come_from_the_function_and_from_what_it_asks():
     assert METRICS["pointing"].checked_options({"tolerance": 0}) == {"tolerance": 0}
     with pytest.raises(UsageError, match="filling of deletion takes a str, not 3"):
         METRICS["deletion"].checked_options({"filling": 3})
+
+
+def test_a_family_stands_for_its_metrics():
+    localising = [name for name, one in METRICS.items() if one.family == "localisation"]
+    assert find_metrics(["localisation"]) == localising
+    assert find_metrics(["Deletion", "energy", "Localisation"]) == [
+        "deletion",
+        "energy",
+        *(name for name in localising if name != "energy"),
+    ]
+    with pytest.raises(UsageError, match="localisation"):
+        find_metrics(["localization"])

@@ -8,6 +8,7 @@ import pytest
 from mitate.auditing.intervals import Interval
 from mitate.auditing.leaderboard import Recommendation, Score
 from mitate.auditing.verdict import (
+    ADVICE,
     HEADLINES,
     Facts,
     judge,
@@ -73,6 +74,7 @@ def test_the_outcome(changes, outcome):
     found = judge(replace(GOOD, **changes))
     assert found.outcome == outcome
     assert (found.grade, found.headline) == HEADLINES[outcome]
+    assert found.advice == ADVICE[outcome]
 
 
 def test_map_or_classifier_in_words():
@@ -111,7 +113,7 @@ def test_every_outcome_can_be_reached():
         for mark in test_the_outcome.pytestmark
         for row in range(len(mark.args[1]))
     }
-    assert reached == set(HEADLINES)
+    assert reached == set(HEADLINES) == set(ADVICE)
 
 
 @pytest.mark.parametrize(

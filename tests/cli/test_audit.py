@@ -158,6 +158,8 @@ class TestCompare:
         done = mitate(*words, *require)
         assert done.code == 4
         assert "MISSED: accuracy not worse" in done.out
+        assert "first: The classifier uses the region, and the map shows it." in done.out
+        assert "second: The classifier is not better than guessing" in done.out
         turned = mitate("compare", "CHEAT", honest, *words[3:], "--require", "accuracy better")
         assert turned.code == 0
         assert "met: accuracy better" in turned.out

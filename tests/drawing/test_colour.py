@@ -8,6 +8,7 @@ from mitate.drawing.colour import (
     DIVERGING,
     colormap_named,
     heat,
+    outlined,
     overlay,
     stretch,
     tint,
@@ -122,6 +123,20 @@ def test_an_impossible_opacity_is_refused(opacity):
 def test_half_floats_and_single_pixels_are_drawn():
     pixel = np.zeros((1, 1, 3), np.uint8)
     assert overlay(pixel, np.ones((7, 7), np.float16), colormap=COLORMAP).size == (1, 1)
+
+
+def test_an_outline_lies_around_the_region_and_leaves_it_and_the_rest():
+    shares = np.zeros((8, 8), np.float32)
+    shares[3:5, 2:6] = 1
+    picture = np.full((8, 8, 3), 90, np.uint8)
+    changed = (np.asarray(outlined(picture, shares)) != picture).any(axis=2)
+    expected = np.zeros((8, 8), bool)
+    expected[2:6, 1:7] = True
+    expected[3:5, 2:6] = False
+    assert (changed == expected).all()
+    assert (np.asarray(outlined(picture, 0 * shares)) == picture).all()
+    weak = np.asarray(outlined(picture, shares * np.float32(0.2)))
+    assert (weak != picture).any(axis=2).tolist() == expected.tolist()
 
 
 def test_a_tint_follows_the_shares():

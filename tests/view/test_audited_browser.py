@@ -47,6 +47,7 @@ def report():
         audit=AuditPart(
             grade="bad",
             sentences=("Of 64 photos 90 % are right.", EVIL),
+            advice="Take more photos.",
             gate=(("energy>=0.5", False, "0.4"), ("accuracy>=0.5", True, "0.9")),
             pick=heads[0],
             metrics=heads,
@@ -78,10 +79,11 @@ def row(method, picked, *, control=False, recommended=False, badges=()):
 def test_the_verdict_and_what_was_required(open_page):
     page = open_page()
     verdict = page.locator("#verdict").inner_text()
-    assert "does not hold" in verdict
+    assert "a fault was found" in verdict
     assert "✗ missed energy>=0.5 · 0.4" in verdict
     assert "✓ met accuracy>=0.5 · 0.9" in verdict
     assert EVIL in verdict
+    assert "What to do next. Take more photos." in verdict
     assert page.locator("img").count() == 0
 
 

@@ -54,6 +54,15 @@ def test_all_that_is_written(audited):
     ]
 
 
+def test_no_path_of_the_machine_is_written(audited, folders):
+    done, out = audited
+    assert done.reasons is not None
+    members = {name for group in done.reasons.groups for name in group.names}
+    assert {f"red/{number:03}.png" for number in range(0, 12, 2)} <= members
+    for name in ("audit.json", "groups.csv", "audit.csv"):
+        assert str(folders[0].parent) not in (out / name).read_text(encoding="utf-8")
+
+
 def test_photos_are_found_with_labels_and_masks(audited):
     done, _ = audited
     assert sorted(done.subjects.names) == sorted(f"{n:03}.png" for n in range(12))
@@ -83,6 +92,7 @@ def test_the_page(audited):
     done, out = audited
     page = (out / "report.html").read_text(encoding="utf-8")
     assert done.verdict.headline in page
+    assert done.verdict.advice in page
     assert "★ recommended" in page
     assert page.count('<tr class="control') == 2 * 5
     assert "a blob in the centre" in page

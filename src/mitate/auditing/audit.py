@@ -18,7 +18,7 @@ from mitate.auditing.measuring import checked_options
 from mitate.auditing.reasons import ConfusedPair, Reasons
 from mitate.auditing.rounds import Budget
 from mitate.auditing.subjects import Subjects, audited_classes
-from mitate.auditing.table import DEFAULT_METRICS, METRICS, find_metric
+from mitate.auditing.table import DEFAULT_METRICS, METRICS, find_metric, find_metrics
 from mitate.auditing.usage import Usage, usage
 from mitate.auditing.values import Values, best_first, mean_of
 from mitate.auditing.verdict import Facts, Verdict, judge, over_guessing
@@ -176,8 +176,8 @@ def audit_images(
         subjects: the images; they are audited in a random order, which ``seed`` draws.
         methods: as for ``line_up``.
         layers: as for ``line_up``.
-        metrics: names; None takes the default ones, of which those that compare with masks are
-            left out where there are none.
+        metrics: names, or families of them; None takes the default ones, of which those that
+            compare with masks are left out where there are none.
         audited: ``label`` audits the map of the true class where it is known, ``predicted`` that of
             the predicted class.
         pick: the metric that recommends; None takes energy where there are masks, and otherwise
@@ -272,7 +272,7 @@ def metric_names(
     Raises:
         UsageError: an unknown name, or a metric that needs masks where there are none.
     """
-    named = [find_metric(name).name for name in metrics or DEFAULT_METRICS]
+    named = find_metrics(metrics or DEFAULT_METRICS)
     picked = find_metric(pick or default_pick(masked)).name
     needing = [name for name in dict.fromkeys((*named, picked)) if METRICS[name].needs_masks]
     blind = [name for name in needing if metrics is not None or name == picked]

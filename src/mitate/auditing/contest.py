@@ -23,6 +23,11 @@ from mitate.models.classifier import Classifier
 from mitate.progress import Advance, progress
 
 Tell = Callable[[str], None]
+LONG = 900  # seconds, from which on it is said that there is a shorter way
+TOO_LONG = (
+    "too long? A budget, such as 10min or 50k, is spent on the better maps; a lower limit takes "
+    "fewer images"
+)
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,8 @@ def hold(
     rounds = parts.rounds(lambda: images_a_round(list(each.values()), floor, images, limit))
     planned = _planned(list(each.values()), floor, rounds)
     tell(_estimate(contest, planned, pace, rounds, parts.found))
+    if limit is None and not parts.found and planned * pace > LONG:
+        tell(TOO_LONG)
     values, alive, number, forwards = Values(), list(each), 0, 0.0
     with progress("auditing", round(planned), shown=shown) as advance:
         for survivors, new in rounds:

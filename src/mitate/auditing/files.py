@@ -85,6 +85,7 @@ class VerdictFile(Plain):
     grade: Literal["good", "open", "bad"]
     headline: str
     sentences: tuple[str, ...]
+    advice: str
 
 
 class ImageFile(Plain):

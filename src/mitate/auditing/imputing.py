@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-DIAGONAL = 1 / 12  # and twice that for a pixel beside
-DAMPING = 0.8  # of Jacobi's sweeps
-SWEEPS, LAST_SWEEPS = 1, 20
+# Of Jacobi. They need no damping: with these weights one leaves a third of what changes from cell
+# to cell, whichever way it changes.
+SWEEPS, LAST_SWEEPS = 3, 8
+MIDDLE = 4  # what a cell weighs in the sums over its block
 NOISE = 0.01  # deviation of what ROAD adds, as a share of the image's range
 SMALLEST = 2  # cells along a side of the coarsest grid
 Planes = Float[Tensor, "b channels H W"]
@@ -29,8 +30,8 @@ class Level:
 
     Attributes:
         holes: 1 where a cell is missing.
-        degree: sum of the weights of the neighbours that there are.
-        step: what a sweep of Jacobi's moves a missing cell by, for a rest of 1.
+        degree: sum of the weights of the neighbours that there are, in twelfths.
+        step: its inverse where a cell is missing, or else 0.
     """
 
     holes: Holes
@@ -38,28 +39,28 @@ class Level:
     step: Holes
 
     def rest(self, values: Planes, right: Planes | float = 0.0) -> Planes:
-        """What the equations of the missing cells are off by."""
-        found = around(values).add_(right)
-        return found.addcmul_(self.degree, values, value=-1).mul_(self.holes)
+        """What the equations of the missing cells are off by, in twelfths."""
+        found = block_sums(values).add_(right)
+        return found.addcmul_(self.degree + MIDDLE, values, value=-1).mul_(self.holes)
 
     def swept(self, values: Planes, right: Planes, sweeps: int) -> Planes:
-        """Values, which are zero but where a cell is missing, after damped sweeps."""
+        """Values, which are zero but where a cell is missing, after sweeps."""
         for _ in range(sweeps):
-            values = around(values).add_(right).mul_(self.step).add_(values, alpha=1 - DAMPING)
+            values = block_sums(values).sub_(values, alpha=MIDDLE).add_(right).mul_(self.step)
         return values
 
 
 def impute(
-    images: Float[Tensor, "b channels H W"], missing: Bool[Tensor, "b H W"], *, cycles: int = 2
+    images: Float[Tensor, "b channels H W"], missing: Bool[Tensor, "b H W"], *, cycles: int = 1
 ) -> Float[Tensor, "b channels H W"]:
     """Images whose missing pixels are the weighted means of their neighbours.
 
     Args:
         images: in single or double precision.
         missing: the pixels that are imputed; the others stay as they are.
-        cycles: of multigrid. Each leaves less than half of the error; after two it is, for smooth
-            holes of photos, about one per cent of the range (root mean square), which is the noise
-            that ROAD adds.
+        cycles: of multigrid. Each leaves a quarter of the error or less; after one it is, for
+            smooth holes of photos, about one per cent of the range (root mean square), which is the
+            noise that ROAD adds.
     """
     holes = missing[:, None].to(images.dtype)
     levels, planes = _levels(holes), pulled(images, 1 - holes)
@@ -75,16 +76,18 @@ def impute(
     return planes
 
 
-def around(values: Planes) -> Planes:
-    """Weighted sum of the neighbours that there are."""
-    # (1 2 1) down times (1 2 1) across, less the middle: on a CPU 20 x as fast as a convolution.
+def block_sums(values: Planes) -> Planes:
+    """Sums over 3 x 3 cells: the neighbours that there are, in twelfths, and the middle four times.
+
+    (1 2 1) down times (1 2 1) across: on a CPU 20 x as fast as a convolution.
+    """
     rows = 2 * values
     rows[..., 1:, :] += values[..., :-1, :]
     rows[..., :-1, :] += values[..., 1:, :]
     both = 2 * rows
     both[..., 1:] += rows[..., :-1]
     both[..., :-1] += rows[..., 1:]
-    return both.sub_(values, alpha=4).mul_(DIAGONAL)
+    return both
 
 
 def pulled(images: Planes, known: Holes) -> Planes:
@@ -100,8 +103,8 @@ def pulled(images: Planes, known: Holes) -> Planes:
 
 def _levels(holes: Holes) -> list[Level]:
     """The grid and coarser ones, on which a cell is missing if all that it covers is."""
-    degree = around(torch.ones_like(holes[:1]))
-    levels = [Level(holes, degree, holes * (DAMPING / degree))]
+    degree = block_sums(torch.ones_like(holes[:1])) - MIDDLE
+    levels = [Level(holes, degree, holes / degree)]
     if min(holes.shape[-2:]) <= SMALLEST or not holes.any():
         return levels
     return levels + _levels((F.avg_pool2d(holes, 2, ceil_mode=True) == 1).to(holes.dtype))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from mitate.auditing.steps import Step
 from mitate.errors import UsageError
@@ -169,9 +169,22 @@ def find_metric(name: str) -> Metric:
     plain = name.lower().replace("-", "_").replace(" ", "_")
     if plain in METRICS:
         return METRICS[plain]
-    near = get_close_matches(plain, METRICS, n=3, cutoff=0.5)
+    near = get_close_matches(plain, [*METRICS, *get_args(Family)], n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(METRICS)}"
     raise UsageError(f"no metric is called {name!r}: {hint}")
+
+
+def find_metrics(names: Iterable[str]) -> list[str]:
+    """Names of metrics as the table has them, each once; a family stands for all of its metrics.
+
+    Raises:
+        UsageError: no such metric or family.
+    """
+    found: list[str] = []
+    for name in names:
+        family = [metric.name for metric in METRICS.values() if metric.family == name.lower()]
+        found += family or [find_metric(name).name]
+    return list(dict.fromkeys(found))
 
 
 def _positional(function: Callable[..., Any]) -> list[str]:

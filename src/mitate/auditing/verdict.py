@@ -64,6 +64,30 @@ HEADLINES: dict[str, tuple[Grade, str]] = {
     ),
 }
 
+ADVICE: dict[str, str] = {
+    "right": "Use this map (--remember keeps it), and audit again when the classifier or "
+    "the photos change.",
+    "faithful": "Use this map to see where the classifier looks. Draw masks on some twenty photos: "
+    "the audit then tells whether that is the right place.",
+    "faithful, unlabelled": "Use this map to see where the classifier looks. Give the true "
+    "classes, and masks of some twenty photos: the audit then tells whether it is right, and why.",
+    "place only": "Give more photos with masks, until what hiding the region does can be told.",
+    "unclear": "Give more photos with masks (a higher limit, or more masks): the intervals narrow.",
+    "few": f"Give more photos; for what masks tell, {FEWEST} or more whose mask shows something.",
+    "nothing": "Pick by another metric (--pick), or take other photos: these maps are empty, or "
+    "none of the photos has a mask.",
+    "map wrong": "Do not show these maps as a reason. Try earlier layers and other methods "
+    "(--layer earlier, -m loupe for small things), or larger photos.",
+    "classifier wrong": "Do not count on its accuracy elsewhere. Look at what the photos below are "
+    "decided by, take photos in which that varies, or train with masks; then compare the two.",
+    "guessing": "Train it further, on more photos, or look for wrong labels; then audit again.",
+    "unfaithful": "Show no map of it. Try other methods and layers, or more photos: the intervals "
+    "narrow.",
+    "ignores the network": "Take another method: those without this badge depend on the network.",
+    "wrong reasons": "Look at these photos (groups.csv lists them). Cover or vary that place in "
+    "the photos for training, or take others without it; train again and compare the two.",
+}
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -102,12 +126,14 @@ class Verdict:
         grade: ``good``, ``bad``, or ``open`` where the audit does not tell.
         headline: one sentence.
         sentences: what it rests on.
+        advice: what to do next.
     """
 
     outcome: str
     grade: Grade
     headline: str
     sentences: tuple[str, ...]
+    advice: str
 
 
 def judge(facts: Facts) -> Verdict:
@@ -115,7 +141,7 @@ def judge(facts: Facts) -> Verdict:
     outcome = _outcome(facts)
     grade, headline = HEADLINES[outcome]
     said = [words for told in (_accuracy, _use, _place, _map) if (words := told(facts))]
-    return Verdict(outcome, grade, headline, (*said, *facts.wrong_reasons))
+    return Verdict(outcome, grade, headline, (*said, *facts.wrong_reasons), ADVICE[outcome])
 
 
 def uses_region(reliance: Interval | None) -> bool | None:

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from mitate.cli.explain import SOME_FAILED
 from mitate.cli.parsing import Flag, Json, options_of
 from mitate.cli.places import check_folder
-from mitate.cli.tables import print_json, print_table, tell
+from mitate.cli.tables import print_json, print_table, tell, tell_what_to_know
 
 if TYPE_CHECKING:
     from mitate.auditing.audit import Audit
@@ -64,7 +64,8 @@ def audit(
             from what lies there.
         method: a method (mitate methods) to compare; repeat it. Six when not given.
         layer: a layer (mitate layers), auto, or earlier for one of each finer grid; repeat it.
-        metric: a metric to measure; repeat it. The default ones when not given.
+        metric: a metric to measure, or a family of them such as faithfulness; repeat it. The
+            default ones when not given.
         pick: the metric that recommends; energy with masks, early_deletion without.
         budget: at most so many forwards (50000, 200k) or so much time (90s, 10min), spent on the
             better maps.
@@ -73,7 +74,8 @@ def audit(
         option: an option of the metrics, NAME=VALUE.
         audited: audit the map of the true class where it is known, or of the predicted class.
         split: another split of the data set.
-        limit: so many photos, evenly chosen.
+        limit: so many photos, evenly chosen, three quarters of them with masks if there are so
+            many.
         reasons: in so many photos wrong reasons are looked for; 0 looks for none.
         batch_size: images in one forward.
         seed: of all that is random.
@@ -116,10 +118,7 @@ def audit(
         tell=tell,
         shown=True,
     )
-    for line in done.notices:
-        tell(f"note: {line}")
-    for line in done.failures:
-        tell(f"skipped: {line}")
+    tell_what_to_know(done.notices, done.failures)
     if remember and classifier.folder is not None and keep(done, classifier.folder):
         tell(f"remembered in {classifier.folder}")
     if json:
@@ -155,6 +154,7 @@ def _print_audit(done: "Audit") -> None:
     print(done.verdict.headline)
     for sentence in done.verdict.sentences:
         print(f"- {sentence}")
+    print(f"Next: {done.verdict.advice}")
     print_gate(done.gate)
 
 

@@ -13,7 +13,7 @@ from mitate.cli.audit import (
 )
 from mitate.cli.parsing import Json, options_of
 from mitate.cli.places import check_folder
-from mitate.cli.tables import print_json, print_table, tell
+from mitate.cli.tables import print_json, print_table, tell, tell_what_to_know
 
 if TYPE_CHECKING:
     from mitate.auditing.intervals import Interval
@@ -30,6 +30,7 @@ def compare(
     *,
     masks: Path | None = None,
     mask_value: int | None = None,
+    object_value: int | None = None,
     out: OutFolder = None,
     method: str | None = None,
     layer: str | None = None,
@@ -51,17 +52,19 @@ def compare(
         data: photos, a folder of them, or a data set; of one with splits the validation part.
         masks: a folder or a CSV of masks of the right places.
         mask_value: the value that marks the region in index masks.
+        object_value: the value that marks the object around the region in index masks.
         out: a folder for compare.json and compare.csv.
         method: of both; what each one's folder remembers (mitate audit --remember), or hirescam,
             when not given.
         layer: of both; what is remembered, or auto.
-        metric: a metric to measure; repeat it. The default ones when not given.
+        metric: a metric to measure, or a family of them such as faithfulness; repeat it. The
+            default ones when not given.
         require: "accuracy not worse", "energy better", or "energy>=0.5" of the second; repeat it.
             Exits with 4 where one is missed.
         option: an option of the metrics, NAME=VALUE.
         audited: audit the map of the true class where it is known, or of the predicted class.
         split: another split of the data set.
-        limit: so many photos, evenly chosen.
+        limit: so many photos, evenly chosen; of those with masks more.
         batch_size: images in one forward.
         seed: of all that is random.
         json: print the comparison as JSON.
@@ -78,6 +81,7 @@ def compare(
         data,
         masks=masks,
         mask_value=mask_value,
+        object_value=object_value,
         split=split,
         limit=limit,
         method=method,
@@ -92,10 +96,7 @@ def compare(
         tell=tell,
         shown=True,
     )
-    for line in done.notices:
-        tell(f"note: {line}")
-    for line in done.failures:
-        tell(f"skipped: {line}")
+    tell_what_to_know(done.notices, done.failures)
     if json:
         print_json(as_dict(done))
     else:
@@ -118,6 +119,8 @@ def _print_rivals(done: "Rivals") -> None:
     title = f"{len(done.moved)} images; first: {maps[0]}, second: {maps[1]}"
     columns = ("metric", "first", "second", "difference, better above 0", "")
     print_table(columns, rows, title=title)
+    for name, audit in zip(("first", "second"), done.audits, strict=True):
+        print(f"{name}: {audit.verdict.headline}")
     moved = [
         [one.image, one.true or "", one.first, one.second, f"{100 * one.moved:.0f} %"]
         for one in done.moved[:SHOWN]

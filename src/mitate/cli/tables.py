@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -36,6 +36,14 @@ def print_json(data: Any) -> None:
 def tell(words: str) -> None:
     """Say something to the person at the terminal, beside the results."""
     print(words, file=sys.stderr, flush=True)
+
+
+def tell_what_to_know(notices: Iterable[str], failures: Iterable[str]) -> None:
+    """Say what should be known of the results, and what was left out."""
+    for line in notices:
+        tell(f"note: {line}")
+    for line in failures:
+        tell(f"skipped: {line}")
 
 
 def _finite(data: Any) -> Any:

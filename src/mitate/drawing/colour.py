@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib.colors import Colormap
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from mitate.errors import UsageError
 
@@ -80,6 +80,22 @@ def tint(picture: Picture, shares: Float[np.ndarray, "h w"]) -> Image.Image:
     photo = as_image(picture)
     strength = np.rint(255 * TINTED * stretch(shares, photo.size).clip(0, 1)).astype(np.uint8)
     return Image.composite(Image.new("RGB", photo.size, TINT), photo, Image.fromarray(strength))
+
+
+def outlined(picture: Picture, shares: Float[np.ndarray, "h w"]) -> Image.Image:
+    """The picture with a line of one pixel around a region, whose own pixels stay as they are.
+
+    Args:
+        picture: RGB of any size, as a PIL image or uint8 (H, W, 3).
+        shares: In [0, 1], of any size; the region is what has half of the largest or more.
+    """
+    photo = as_image(picture)
+    fitted = stretch(shares, photo.size)
+    inside = (fitted >= fitted.max() / 2) & (fitted > 0)
+    region = Image.fromarray(inside)
+    around = np.asarray(region.convert("L").filter(ImageFilter.MaxFilter(3))) > 0
+    line = Image.fromarray(around & ~inside)
+    return Image.composite(Image.new("RGB", photo.size, TINT), photo, line)
 
 
 def stretch(values: Float[np.ndarray, "h w"], size: tuple[int, int]) -> NDArray[np.float32]:

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from mitate.auditing.audit import Audit
 from mitate.auditing.leaderboard import Score, Standing, control_in_words
 from mitate.auditing.table import METRICS
 from mitate.auditing.values import best_first, mean_of
-from mitate.drawing.colour import COLORMAP, OPACITY, heat
+from mitate.drawing.colour import COLORMAP, OPACITY, heat, outlined
 from mitate.explain.explainer import Explainer
 from mitate.explain.explanation import Explanation
 from mitate.explain.targets import UNKNOWN
@@ -75,6 +76,7 @@ def audit_part(audit: Audit, style: Style) -> AuditPart:
     return AuditPart(
         grade=audit.verdict.grade,
         sentences=audit.verdict.sentences,
+        advice=audit.verdict.advice,
         gate=tuple((one.requirement, one.met, one.found) for one in audit.gate),
         pick=_head(pick),
         metrics=tuple(_head(metric) for metric in audit.metrics),
@@ -102,7 +104,7 @@ def _facts(audit: Audit) -> tuple[tuple[str, str], ...]:
         ("compared", f"{methods} maps, {len(audit.standings) - methods} controls"),
         ("metrics", str(len(audit.metrics))),
         ("input", f"{height_width[1]} x {height_width[0]} px"),
-        ("cost", f"{course.forwards:,.0f} forwards in {course.seconds / 60:.1f} min"),
+        ("cost", f"{course.forwards:,.0f} forwards"),
         ("seed", str(audit.parameters["seed"])),
         ("weights", f"SHA-256 {audit.parameters['weights_sha256'][:12]}…"),
         ("torch", torch.__version__),
@@ -207,10 +209,11 @@ def _coloured(values: np.ndarray, picture: Image.Image, style: Style) -> Image.I
 
 def _gallery_words(audit: Audit) -> tuple[str, str]:
     pick = _pick(audit).replace("_", " ")
+    region = "The true region is outlined in blue. " if audit.subjects.masked else ""
     return (
         "Where the map is worst",
         f"The images on which the recommended map does worst in {pick}, beside the familiar one. "
-        "Choose a picture to enlarge it.",
+        f"{region}Choose a picture to enlarge it.",
     )
 
 
@@ -228,22 +231,28 @@ def _worst(audit: Audit, style: Style) -> Iterator[Case]:
         return
     familiar = next((one for one in audit.entrants if one.method == "gradcam"), None)
     beside = [familiar.explainer] if familiar and familiar.name != chosen.name else []
-    explanations = _explained(audit, [explainer, *beside], places)
+    batch = audit.subjects.open(places)
+    explanations = _explained(audit, [explainer, *beside], batch.inputs, places)
     for index, place in enumerate(places):
         each = [explanation[index] for explanation in explanations]
-        yield _case(audit, place, each, style, float(values[place]))
+        mask = None if batch.masks is None else batch.masks[index].cpu().numpy()
+        yield _case(audit, place, each, mask, style, float(values[place]))
 
 
 def _explained(
-    audit: Audit, explainers: Sequence[Explainer], places: Sequence[int]
+    audit: Audit, explainers: Sequence[Explainer], inputs: Tensor, places: Sequence[int]
 ) -> list[Explanation]:
-    inputs = audit.subjects.open(places).inputs
     classes = torch.from_numpy(audit.classes[list(places)])
     return [explainer(inputs, targets=classes) for explainer in explainers]
 
 
 def _case(
-    audit: Audit, place: int, explanations: Sequence[Explanation], style: Style, value: float
+    audit: Audit,
+    place: int,
+    explanations: Sequence[Explanation],
+    mask: np.ndarray | None,
+    style: Style,
+    value: float,
 ) -> Case:
     names, label = audit.classifier.class_names, audit.subjects.labels[place]
     likely = likelihood(audit.classifier.task, explanations[0].logits)[0]
@@ -251,7 +260,7 @@ def _case(
     pick = _pick(audit).replace("_", " ")
     return Case(
         name=f"{audit.subjects.names[place]} · {pick} {value:.3f}",
-        picture=picture,
+        picture=picture if mask is None else outlined(picture, mask),
         true=None if label == UNKNOWN else names[label],
         predicted=names[audit.predicted[place]],
         probability=float(likely[audit.predicted[place]]),

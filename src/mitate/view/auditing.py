@@ -26,6 +26,7 @@ from mitate.view.audited import audit_report
 from mitate.view.photos import (
     Shot,
     evenly,
+    folder_of,
     open_masks,
     open_shot,
     reported,
@@ -33,6 +34,7 @@ from mitate.view.photos import (
     with_known_labels,
 )
 from mitate.view.report import write_report
+from mitate.view.sampling import sample, shows_region
 
 PARTS, PAGE = "parts", "report.html"
 LIMIT, REASONS = 64, 256
@@ -83,13 +85,15 @@ def audit(
         labels: true classes of images that are given, None where unknown; of a data set they are
             known. The true class is audited where it is known, and otherwise the predicted one.
         split: another split of the data set.
-        limit: only so many images, evenly chosen; None takes all.
+        limit: only so many images, evenly chosen, but three quarters of them such as have a mask
+            that shows something, if there are so many; None takes all.
         reasons: in so many images wrong reasons are looked for, by the recommended map; None takes
             all, 0 none.
         methods: names; None takes six at the layer that ``auto`` takes, and two of them at earlier
             ones.
         layers: names, ``auto`` or ``earlier``: each method at each of them.
-        metrics: names; None takes ``DEFAULT_METRICS``.
+        metrics: names, or families of them such as ``faithfulness``; None takes
+            ``DEFAULT_METRICS``.
         audited: ``label``, or ``predicted`` to audit the predicted class throughout.
         pick: the metric that recommends; None takes energy where there are masks, and otherwise
             early deletion.
@@ -145,13 +149,15 @@ def audit(
 class Given:
     """What is audited, photos that cannot be read, and what the reader has to tell.
 
-    ``photos`` and ``masks`` are all that there is to look for wrong reasons in.
+    ``photos`` and ``masks`` are all that there is to look for wrong reasons in, and ``root`` is
+    where photos on disk are.
     """
 
     subjects: Subjects
     photos: Sequence[Record] | Tensor
     masks: Masks | Tensor | None
     labels: Labels | None = None
+    root: Path | None = None
     failures: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
 
@@ -174,6 +180,7 @@ def _with_reasons(
         "labels": labels,
         "masks": masks if audit.subjects.masked else None,
         "mask_value": mask_value,
+        "root": given.root,
         "batch_size": audit.parameters["batch_size"],
         "shown": shown,
     }
@@ -217,13 +224,15 @@ def _given(
     records, notices = reported(Path(data), classifier, split)
     index = masks if isinstance(masks, Masks) else open_masks(masks)
     records = with_known_labels(records, classifier.class_names)
-    known = evenly(records, limit)
-    subjects, failures = photo_subjects(classifier, known, index, values, shown=shown)
+    taken = sample(records, limit, shows_region(index, values[0], classifier.preprocessing))
+    subjects, failures = photo_subjects(classifier, taken.chosen, index, values, shown=shown)
     if not len(subjects):
-        raise ImageError(f"none of the {len(known)} photos can be read: {failures[0]}")
+        raise ImageError(f"none of the {len(taken.chosen)} photos can be read: {failures[0]}")
+    notices = (*notices, *taken.notices)
     if index is not None and not subjects.masked:
         notices = (*notices, "no photo has a mask with anything in it where the network looks")
-    return Given(subjects, records, index, None, tuple(failures), tuple(notices))
+    root = folder_of(Path(data))
+    return Given(subjects, records, index, None, root, tuple(failures), tuple(notices))
 
 
 def _of_images(
@@ -238,8 +247,9 @@ def _of_images(
         raise UsageError("an audit is of images, not of volumes: give (b, channels, H, W)")
     known = label_indices(labels, len(batch.inputs), classifier.class_names)
     every = subjects_of(batch.inputs, names=batch.names, labels=known, masks=masks)
-    chosen = every.at(evenly(range(len(every)), limit))
-    return Given(chosen, batch.inputs, masks, labels)
+    shows = None if masks is None else (masks > 0).flatten(1).any(1).tolist().__getitem__
+    taken = sample(range(len(every)), limit, shows)
+    return Given(every.at(taken.chosen), batch.inputs, masks, labels, notices=taken.notices)
 
 
 def photo_subjects(

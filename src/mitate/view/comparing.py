@@ -12,13 +12,15 @@ from mitate.auditing.files import interval_file, remembered
 from mitate.auditing.gate import requirement_of
 from mitate.auditing.rivals import Rivals, set_beside
 from mitate.auditing.subjects import Subjects
+from mitate.auditing.table import find_metrics
 from mitate.data.masks import Masks
 from mitate.errors import ImageError, UsageError
 from mitate.explain.explainer import as_classifier
 from mitate.files import write_csv, write_text
 from mitate.models.classifier import Classifier
 from mitate.view.auditing import LIMIT, photo_subjects
-from mitate.view.photos import evenly, open_masks, reported, with_known_labels
+from mitate.view.photos import open_masks, reported, with_known_labels
+from mitate.view.sampling import sample, shows_region
 
 METHOD, LAYER = "hirescam", "auto"
 TABLE, SUMMARY = "compare.csv", "compare.json"
@@ -31,6 +33,7 @@ def compare(
     *,
     masks: str | Path | Masks | None = None,
     mask_value: int | None = None,
+    object_value: int | None = None,
     split: str | None = None,
     limit: int | None = LIMIT,
     method: str | None = None,
@@ -53,11 +56,12 @@ def compare(
         data: photos, a folder of them, or a data set, as for ``mitate.audit``.
         masks: a folder or a CSV of masks of the right places.
         mask_value: the value that marks the region in index masks.
+        object_value: the value of index masks that marks the object around it.
         split: another split of the data set.
-        limit: only so many photos, evenly chosen; None takes all.
+        limit: only so many photos, chosen as for ``mitate.audit``; None takes all.
         method: of both; None takes of each what ``Explainer.best`` remembers, or HiResCAM.
         layer: of both; None takes what is remembered, or ``auto``.
-        metrics: names; None takes the default ones.
+        metrics: names, or families of them; None takes the default ones.
         audited: ``label``, or ``predicted`` to audit the predicted class throughout.
         require: thresholds: ``accuracy not worse`` (the interval of the difference does not lie
             below 0), ``energy better`` (it lies above 0), or ``energy>=0.5`` of the second.
@@ -75,19 +79,24 @@ def compare(
     pair = (as_classifier(first), as_classifier(second))
     index = masks if isinstance(masks, Masks) else open_masks(masks)
     records, notices = reported(Path(data), pair[0], split)
-    chosen = evenly(records, limit)
+    taken = sample(records, limit, shows_region(index, mask_value, pair[0].preprocessing))
+    notices = (*notices, *taken.notices)
     found = [
         photo_subjects(
-            one, with_known_labels(chosen, one.class_names), index, (mask_value, None), shown=shown
+            one,
+            with_known_labels(taken.chosen, one.class_names),
+            index,
+            (mask_value, object_value),
+            shown=shown,
         )
         for one in pair
     ]
     subjects = _in_common([one for one, _ in found])
     failures = tuple(dict.fromkeys(line for _, lines in found for line in lines))
     if not len(subjects[0]):
-        raise ImageError(f"none of the {len(chosen)} photos can be read: {failures[0]}")
+        raise ImageError(f"none of the {len(taken.chosen)} photos can be read: {failures[0]}")
     masked = all(one.masked for one in subjects)
-    pick = next(iter(metrics or ()), None)
+    pick = next(iter(find_metrics(metrics or ())), None)
     names = metric_names(metrics, pick, masked=masked)
     required = [requirement_of(words, names, two=True) for words in require]
     audits = [

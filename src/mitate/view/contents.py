@@ -154,6 +154,7 @@ class AuditPart:
     Attributes:
         grade: ``good``, ``open`` or ``bad``.
         sentences: what the verdict rests on.
+        advice: what to do next.
         gate: (requirement, whether it was met, what was found).
         pick: the metric that recommends.
         metrics: the columns.
@@ -165,6 +166,7 @@ class AuditPart:
 
     grade: str
     sentences: tuple[str, ...]
+    advice: str
     gate: tuple[tuple[str, bool, str], ...]
     pick: MetricHead
     metrics: tuple[MetricHead, ...]

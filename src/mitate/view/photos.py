@@ -65,6 +65,11 @@ def gather(
     return chosen
 
 
+def folder_of(data: Path) -> Path:
+    """The folder that the names of a data set's photos start from."""
+    return data if data.is_dir() else data.parent
+
+
 def with_known_labels(records: Sequence[Record], class_names: Sequence[str]) -> list[Record]:
     """The records, without a label where that names no class, or more than one."""
     times = Counter(class_names)

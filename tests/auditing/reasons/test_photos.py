@@ -64,6 +64,13 @@ def test_what_cannot_be_read_is_told_and_left_out(planted, folder):
     assert group.names[0] == str(folder / "12.png")
 
 
+def test_photos_are_named_from_a_folder(planted, folder):
+    records = [*records_of(folder, planted), Record(folder.parent / "other.png", None)]
+    images = images_of(planted.classifier, records, root=folder)
+    assert images.names[31] == "31.png"
+    assert images.names[-1] == str(folder.parent / "other.png")
+
+
 def test_nothing_that_can_be_read_is_an_error(planted, folder):
     records = [Record(folder / "none.png", "plain")]
     with pytest.raises(ImageError, match="none of the images"):

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,7 @@ def confused_pairs(
     labels: Labels | None = None,
     masks: Masks | Tensor | None = None,
     mask_value: int | None = None,
+    root: Path | None = None,
     top: int = 3,
     batch_size: int = 16,
     shown: bool = True,
@@ -123,6 +125,7 @@ def confused_pairs(
         labels: true classes; records have their own.
         masks: the true regions, as for ``find_reasons``.
         mask_value: the value of index masks that marks the region.
+        root: the folder from which records are named; None names them as they were given.
         top: how many cells; fewer where fewer pairs of classes are confused.
         batch_size: images in one forward.
         shown: show progress.
@@ -135,7 +138,9 @@ def confused_pairs(
         raise UsageError(f"top is {top}: use 1 or more")
     if classifier.task == "regression":
         raise UsageError("pairs of classes are confused, and this network gives values")
-    images = images_of(classifier, photos, labels=labels, masks=masks, mask_value=mask_value)
+    images = images_of(
+        classifier, photos, labels=labels, masks=masks, mask_value=mask_value, root=root
+    )
     if set(images.labels) <= {UNKNOWN}:
         raise UsageError("confusions need true classes: give labels, or records that have them")
     with progress("looking for confused pairs", len(photos), shown=shown) as advance:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ def find_reasons(
     labels: Labels | None = None,
     masks: Masks | Tensor | None = None,
     mask_value: int | None = None,
+    root: Path | None = None,
     seed: int = 0,
     batch_size: int = 16,
     shown: bool = True,
@@ -60,6 +62,7 @@ def find_reasons(
         masks: the true regions, where they are known: an index for records, else a tensor
             (n, H, W) of shares in [0, 1].
         mask_value: the value of index masks that marks the region.
+        root: the folder from which records are named; None names them as they were given.
         seed: of grouping, of the random places and of the noise.
         batch_size: images in one forward.
         shown: show progress.
@@ -68,7 +71,9 @@ def find_reasons(
         UsageError: no images, volumes, values instead of classes, or masks that do not fit;
         TargetError: labels that do not fit; ImageError: none of the images can be read.
     """
-    images = images_of(classifier, photos, labels=labels, masks=masks, mask_value=mask_value)
+    images = images_of(
+        classifier, photos, labels=labels, masks=masks, mask_value=mask_value, root=root
+    )
     with progress("looking for wrong reasons", 2 * len(photos), shown=shown) as advance:
         seen = look(explainer, images, batch_size, advance)
         search = _Search(classifier, images, seen, masks is not None, seed, batch_size)

@@ -11,7 +11,7 @@ from mitate.auditing.imputing import NOISE, impute
 from mitate.errors import UsageError
 from mitate.tensors import at_least_single
 
-CYCLES = 12  # a decision is asked for, not an average: the error is far below the noise
+CYCLES = 6  # a decision is asked for, not an average: the error is far below the noise
 
 
 def background(

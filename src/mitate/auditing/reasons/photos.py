@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -41,6 +42,7 @@ class Recorded:
         labels: the true class of each, -1 where unknown.
         masks: the true regions.
         mask_value: the value of index masks that marks the region.
+        root: the folder from which photos are named.
         failures: why, by number.
     """
 
@@ -49,12 +51,13 @@ class Recorded:
     labels: tuple[int, ...]
     masks: Masks | None = None
     mask_value: int | None = None
+    root: Path | None = None
     failures: dict[int, str] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The paths as they were given."""
-        return tuple(str(record.path) for record in self.records)
+        """The paths below ``root``; elsewhere and without it, as they were given."""
+        return tuple(_below(self.root, record.path) for record in self.records)
 
     def read(self, numbers: Sequence[int]) -> Batch | None:
         """Decode photos and bring them and their masks to the network's input.
@@ -116,6 +119,7 @@ def images_of(
     labels: Labels | None = None,
     masks: Masks | Tensor | None = None,
     mask_value: int | None = None,
+    root: Path | None = None,
 ) -> Images:
     """Images to audit, out of records or of one preprocessed tensor.
 
@@ -127,6 +131,7 @@ def images_of(
         masks: the true regions: an index of mask files for records, a tensor (n, H, W) of shares in
             [0, 1] for a tensor.
         mask_value: the value of index masks that marks the region.
+        root: the folder from which records are named.
 
     Raises:
         UsageError: no images, or masks of the other kind or of another shape; TargetError: labels
@@ -149,7 +154,12 @@ def images_of(
         raise UsageError("masks of records are files: give mitate.data.regions.open_masks(FOLDER)")
     once = {n: i for i, n in enumerate(classifier.class_names) if _only(classifier, n)}
     own = tuple(once.get(record.label or "", UNKNOWN) for record in photos)
-    return Recorded(classifier, tuple(photos), known or own, masks, mask_value)
+    return Recorded(classifier, tuple(photos), known or own, masks, mask_value, root)
+
+
+def _below(root: Path | None, path: Path) -> str:
+    inside = root is not None and path.is_relative_to(root)
+    return path.relative_to(root).as_posix() if root and inside else str(path)
 
 
 def _only(classifier: Classifier, name: str) -> bool:
