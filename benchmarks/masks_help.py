@@ -1,8 +1,8 @@
 """Do masks help? With and without them, guided and not, on real photos, several seeds.
 
 python -m benchmarks.masks_help DATA WEIGHTS [--sets coffee_leaf magnetic_tile] [--seeds 0 1 2]
-    [--epochs 8] [--size 224] [--model mobilenetv2_100] [--ways plain masks guided both]
-    [--guide-weight 1] [--part 1] [--out masks_help.json] [--quick]
+    [--epochs 8] [--size 224] [--batch-size 32] [--model mobilenetv2_100]
+    [--ways plain masks guided both] [--guide-weight 1] [--part 1] [--out masks_help.json] [--quick]
 
 DATA holds a folder a set with its index.csv; WEIGHTS is a file for the model. Every way has the
 same epochs, split, start and augmentation. A run that stands in --out with the same settings is not
@@ -70,6 +70,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--size", type=size_of, default=(224, 224), help="224, or 128x256")
     parser.add_argument("--model", default="mobilenetv2_100")
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--guide-weight", type=float, default=1.0)
     parser.add_argument("--part", type=int, default=1, help="every so many-th training photo only")
     parser.add_argument("--out", type=Path, default=Path("masks_help.json"))
@@ -98,6 +99,7 @@ def _settings(asked: argparse.Namespace, supervision: Supervision | None) -> dic
         "epochs": asked.epochs,
         "size": list(asked.size),
         "part": asked.part,
+        "batch_size": asked.batch_size,
         "guide_weight": supervision.guide_weight if supervision and supervision.guide else None,
     }
 
@@ -123,6 +125,7 @@ def _run(
             weights=asked.weights,
             epochs=asked.epochs,
             size=asked.size,
+            batch_size=asked.batch_size,
             lr=1e-3,
             seed=seed,
             show_progress=False,
