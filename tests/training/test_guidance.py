@@ -57,8 +57,7 @@ def test_by_hand():
     evidence = torch.tensor([[[3000.0, 1000.0]], [[0.0, 0.0]], [[-2000.0, -2000.0]]])
     masks = torch.tensor([[[1.0, 0.0]]]).expand(3, -1, -1)
     found = surprise(evidence, masks)
-    assert found[:2].tolist() == pytest.approx([-math.log(0.75), math.log(2)], abs=1e-6)
-    assert found.isfinite().all()
+    assert found.tolist() == pytest.approx([-math.log(0.75), math.log(2), math.log(2)], abs=1e-5)
 
 
 def test_a_map_with_nothing_in_the_mask_still_learns_to_have_something_there():

@@ -93,7 +93,8 @@ def surprise(
         masks: the share of each pixel that belongs to the region, in [0, 1]; none is empty.
     """
     size = (masks.shape[-2], masks.shape[-1])
-    energy = F.softplus(evidence)[:, None]
+    tiny = torch.finfo(evidence.dtype).tiny
+    energy = F.softplus(evidence).clamp_min(tiny)[:, None]
     resized = F.interpolate(energy, size, mode="bilinear", align_corners=False)[:, 0]
     inside = (resized * masks).sum((-2, -1)) / resized.sum((-2, -1))
-    return -inside.clamp_min(torch.finfo(inside.dtype).tiny).log()
+    return -inside.clamp_min(tiny).log()
