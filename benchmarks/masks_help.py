@@ -1,11 +1,12 @@
 """Do masks help? With and without them, guided and not, on real photos, several seeds.
 
 python -m benchmarks.masks_help DATA WEIGHTS [--sets coffee_leaf magnetic_tile] [--seeds 0 1 2]
-    [--epochs 8] [--size 224] [--model mobilenetv2_100] [--ways plain masks guided both]
-    [--guide-weight 1] [--part 1] [--out masks_help.json] [--quick]
+    [--epochs 8] [--size 224] [--batch-size 32] [--model mobilenetv2_100]
+    [--ways plain masks guided both] [--guide-weight 1] [--part 1] [--out masks_help.json] [--quick]
 
 DATA holds a folder a set with its index.csv; WEIGHTS is a file for the model. Every way has the
-same epochs, split, start and augmentation. Printed, a line a run and then the means over seeds:
+same epochs, split, start and augmentation. A run that stands in --out with the same settings is not
+done again. Printed, a line a run and then the means over seeds:
 
 - accuracy and macro F1 on the validation photos;
 - energy and pointing: the share of Grad-CAM's energy in the mask (of the true class, at the layer
@@ -25,6 +26,7 @@ import numpy as np
 import torch
 
 from mitate.auditing.localisation import area_share, energy_share
+from mitate.cli.parsing import size_of
 from mitate.data.masks import MaskIndex
 from mitate.explain.explainer import Explainer
 from mitate.models.classifier import Classifier
@@ -42,7 +44,7 @@ def main() -> None:
     """Run every set, way and seed, print and keep what came out."""
     warnings.simplefilter("ignore")
     asked = _arguments()
-    rows = []
+    rows = json.loads(asked.out.read_text(encoding="utf-8")) if asked.out.is_file() else []
     for name in asked.sets:
         value, group = SETS[name]
         dataset = _part(prepared(asked.data / name, group=group), asked.part)
@@ -50,10 +52,11 @@ def main() -> None:
         print(f"{name}: {'; '.join(masks.notices)}", flush=True)
         for seed in asked.seeds:
             for way, supervision in _ways(asked).items():
-                found = _run(dataset, masks, supervision, seed, asked)
-                rows.append({"set": name, "way": way, "seed": seed, **found})
-                print(_line(rows[-1]), flush=True)
-                asked.out.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+                run = {"set": name, "way": way, "seed": seed, **_settings(asked, supervision)}
+                if not any(run.items() <= row.items() for row in rows):
+                    rows.append({**run, **_run(dataset, masks, supervision, seed, asked)})
+                    print(_line(rows[-1]), flush=True)
+                    asked.out.write_text(json.dumps(rows, indent=1), encoding="utf-8")
     print("\n".join(_table(rows, asked)))
 
 
@@ -65,15 +68,16 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--ways", nargs="+", default=["plain", "masks", "guided", "both"])
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--size", type=size_of, default=(224, 224), help="224, or 128x256")
     parser.add_argument("--model", default="mobilenetv2_100")
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--guide-weight", type=float, default=1.0)
-    parser.add_argument("--part", type=int, default=1, help="only every so many-th photo")
+    parser.add_argument("--part", type=int, default=1, help="every so many-th training photo only")
     parser.add_argument("--out", type=Path, default=Path("masks_help.json"))
     parser.add_argument("--quick", action="store_true", help="a trial: few photos, one epoch")
     asked = parser.parse_args()
     if asked.quick:
-        asked.epochs, asked.size, asked.part, asked.seeds = 1, 64, 40, asked.seeds[:1]
+        asked.epochs, asked.size, asked.part, asked.seeds = 1, (64, 64), 40, asked.seeds[:1]
     return asked
 
 
@@ -88,9 +92,21 @@ def _ways(asked: argparse.Namespace) -> dict[str, Supervision | None]:
     return {way: ways[way] for way in asked.ways}
 
 
+def _settings(asked: argparse.Namespace, supervision: Supervision | None) -> dict[str, object]:
+    """All that a run's figures depend on, beside the set, the way and the seed."""
+    return {
+        "model": asked.model,
+        "epochs": asked.epochs,
+        "size": list(asked.size),
+        "part": asked.part,
+        "batch_size": asked.batch_size,
+        "guide_weight": supervision.guide_weight if supervision and supervision.guide else None,
+    }
+
+
 def _part(dataset: Prepared, step: int) -> Prepared:
-    """Every so many-th photo of each split."""
-    kept = [r for side in ("train", "valid") for r in dataset.split(side).records[::step]]
+    """The data set with every so many-th of its training photos."""
+    kept = [*dataset.split("train").records[::step], *dataset.split("valid").records]
     return dataset if step == 1 else Prepared(**vars(dataset.with_records(kept)))
 
 
@@ -109,6 +125,7 @@ def _run(
             weights=asked.weights,
             epochs=asked.epochs,
             size=asked.size,
+            batch_size=asked.batch_size,
             lr=1e-3,
             seed=seed,
             show_progress=False,
@@ -160,12 +177,14 @@ def _line(row: dict[str, object]) -> str:
 
 
 def _table(rows: list[dict[str, object]], asked: argparse.Namespace) -> Iterator[str]:
-    yield f"\n{asked.model}, {asked.epochs} epochs, {asked.size} px, seeds {asked.seeds}\n"
+    size = " x ".join(map(str, asked.size))
+    yield f"\n{asked.model}, {asked.epochs} epochs, {size} px, seeds {asked.seeds}\n"
     yield f"| set | way | {' | '.join(MEASURES)} |"
     yield "| --- " * (2 + len(MEASURES)) + "|"
     for name in asked.sets:
         for way in asked.ways:
-            own = [row for row in rows if (row["set"], row["way"]) == (name, way)]
+            fixed = {"set": name, "way": way, **_settings(asked, _ways(asked)[way])}
+            own = [r for r in rows if fixed.items() <= r.items() and r["seed"] in asked.seeds]
             yield f"| {name} | {way} | {' | '.join(_mean(own, m) for m in MEASURES)} |"
 
 

@@ -7,7 +7,6 @@ the works take turns. An epoch is training steps with augmentation, and validati
 photos that are in memory; every photo has a mask, which is the dearest case for guided maps.
 """
 
-import copy
 import sys
 import tempfile
 import warnings
@@ -18,7 +17,6 @@ import torch
 from benchmarks.timing import best_seconds
 from mitate.data.masks import MaskIndex
 from mitate.data.paddy import write_paddy
-from mitate.models.classifier import Classifier
 from mitate.training import Supervision
 from mitate.training.loop import Schedule, run
 from mitate.training.masks import TrueMasks, true_masks
@@ -66,7 +64,7 @@ def _epoch(
     masks: TrueMasks,
     supervision: Supervision | None,
 ) -> partial[object]:
-    """One epoch of a fresh network, ready to run; its photos are decoded by the first run."""
+    """One epoch of a network, ready to run; its photos are decoded by the first run."""
     names = dataset.class_names
     classifier, _ = start(model, SCRATCH, names, (size, size), "squash", 0, {})
     marked = None if supervision is None else masks
@@ -74,18 +72,11 @@ def _epoch(
         Photos(dataset.split(side).records, names, classifier.preprocessing, marked)
         for side in ("train", "valid")
     )
-    return partial(_run, classifier, supervision, train, valid)
-
-
-def _run(
-    classifier: Classifier, supervision: Supervision | None, train: Photos, valid: Photos
-) -> object:
-    fresh = Classifier(
-        copy.deepcopy(classifier.network), classifier.class_names, classifier.preprocessing
-    )
-    task = with_masks(fresh, supervision, 0)[1] if supervision else classification(fresh.network)
+    task = classification(classifier.network)
+    if supervision is not None:
+        task = with_masks(classifier, supervision, 0)[1]
     schedule = Schedule(1, min(16, len(train)), 1e-3, None, False, "full", 0)
-    return run(task, train, valid, schedule, shown=False)
+    return partial(run, task, train, valid, schedule, shown=False)
 
 
 def _print(model: str, seconds: dict[str, float]) -> None:

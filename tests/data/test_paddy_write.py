@@ -113,6 +113,8 @@ def test_the_stamp_is_small_and_in_its_corner(corner: str, tmp_path: Path) -> No
     change = np.abs(pixels(marked.parent / name) - pixels(plain.parent / name)).max(axis=2) > 40
     assert 20 < change.sum() < 200
     assert change[CORNERS[corner]].sum() == change.sum()
+    assert stamp.region(128)[change].all()
+    assert stamp.region(128).sum() == 32 * 5
 
 
 @pytest.mark.parametrize("share", [0.1, 1 / 3, 0.5, 0.8, 1.0])

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from mitate.explain.explainer import Explainer
 from mitate.explain.tap import tapped_forward, watching
 from mitate.models.classifier import Classifier
 from mitate.training import Supervision, fit
-from mitate.training.guidance import Guide, energy_outside
+from mitate.training.guidance import Guide, surprise
 from mitate.training.preparing import prepared
 from mitate.training.segmentation import Objective, Taught, with_masks
 
@@ -44,20 +45,29 @@ def batch():
     return inputs, levels, torch.tensor([1, 2, 0])
 
 
-def test_energy_outside_is_the_rest_of_the_share_inside():
+def test_of_much_evidence_it_is_the_logarithm_of_the_energy_inside():
     generator = torch.Generator().manual_seed(0)
-    maps = torch.rand(4, 3, 5, generator=generator)
+    evidence = torch.randn(4, 3, 5, generator=generator) * 1e4
     masks = torch.rand(4, 30, 40, generator=generator)
-    assert torch.allclose(energy_outside(maps, masks), 1 - energy_share(maps, masks), atol=1e-6)
+    share = energy_share(evidence.relu(), masks)
+    assert torch.allclose(surprise(evidence, masks).neg().exp(), share, atol=1e-4)
 
 
 def test_by_hand():
-    maps = torch.tensor([[[3.0, 1.0]], [[0.0, 0.0]]])
-    masks = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]]])
-    assert energy_outside(maps, masks).tolist() == [0.25, 0]
+    evidence = torch.tensor([[[3000.0, 1000.0]], [[0.0, 0.0]], [[-2000.0, -2000.0]]])
+    masks = torch.tensor([[[1.0, 0.0]]]).expand(3, -1, -1)
+    found = surprise(evidence, masks)
+    assert found.tolist() == pytest.approx([-math.log(0.75), math.log(2), math.log(2)], abs=1e-5)
 
 
-def test_it_is_a_share_of_the_map_that_an_explainer_makes(batch):
+def test_a_map_with_nothing_in_the_mask_still_learns_to_have_something_there():
+    """Where the positive part of a map is 0, its gradient is, and nothing would ever grow."""
+    evidence = torch.tensor([[[-1.0, 2.0, 1.0]]], requires_grad=True)
+    surprise(evidence, torch.tensor([[[1.0, 0.0, 0.0]]])).sum().backward()
+    assert evidence.grad[0, 0, 0] < 0 < evidence.grad[0, 0, 1:].min()
+
+
+def test_it_is_of_the_map_that_an_explainer_makes(batch):
     """Of the images whose mask marks something only: one of three here."""
     inputs, levels, labels = batch
     classifier = tiny.classifier()
@@ -65,10 +75,11 @@ def test_it_is_a_share_of_the_map_that_an_explainer_makes(batch):
     with watching([guide.place]) as tapped:
         forward = tapped(classifier.network(inputs))
     found = guide(forward, levels, labels)
-    explanation = Explainer(classifier, "gradcam")(inputs, targets=labels.tolist())
+    explanation = Explainer(classifier, "gradcam", signed=True)(inputs, targets=labels.tolist())
     assert explanation.layer == guide.place.name
-    share = energy_share(explanation.maps[:1, 0], (levels[:1] == 255).float())
-    assert float(found.detach()) == pytest.approx(1 - float(share), abs=1e-5)
+    evidence = explanation.maps[:1, 0] * explanation.maps[0, 0].numel()
+    expected = surprise(evidence, (levels[:1] == 255).float())
+    assert float(found.detach()) == pytest.approx(float(expected), abs=1e-4)
     assert guide(forward, torch.full_like(levels, -1), labels) is None
     assert guide(forward, torch.zeros_like(levels), labels) is None
 

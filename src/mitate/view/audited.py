@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mitate.auditing.audit import Audit
 from mitate.auditing.leaderboard import Score, Standing, control_in_words
+from mitate.auditing.reasons import Group
 from mitate.auditing.table import METRICS
 from mitate.auditing.values import best_first, mean_of
 from mitate.drawing.colour import COLORMAP, OPACITY, heat, outlined
@@ -172,16 +173,23 @@ def _groups(audit: Audit, style: Style) -> Iterator[GroupCard]:
         return
     quiet = [group for group in audit.reasons.groups if group.suspicion == "quiet"]
     for group in (*audit.reasons.found, *quiet[:QUIET]):
-        if group.picture is not None:
-            yield GroupCard(
-                words=group.words,
-                why=group.why,
-                found=group.suspicion == "found",
-                images=len(group.members),
-                name=Path(group.medoid_name).name,
-                picture=group.picture,
-                heat=_coloured(group.heat, group.picture, style),
-            )
+        if (card := group_card(group, style)) is not None:
+            yield card
+
+
+def group_card(group: Group, style: Style) -> GroupCard | None:
+    """A group as the page shows it; None where its picture cannot be told."""
+    if group.picture is None:
+        return None
+    return GroupCard(
+        words=group.words,
+        why=group.why,
+        found=group.suspicion == "found",
+        images=len(group.members),
+        name=Path(group.medoid_name).name,
+        picture=group.picture,
+        heat=_coloured(group.heat, group.picture, style),
+    )
 
 
 def _confused(audit: Audit, style: Style) -> Iterator[GroupCard]:

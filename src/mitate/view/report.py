@@ -44,7 +44,7 @@ def render_report(report: Report) -> str:
     """The report as one HTML page without any reference to the outside."""
     script = (HERE / "report.js").read_text(encoding="utf-8")
     return (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
             report=report,
@@ -86,19 +86,20 @@ def _sorted(cases: list[Case], verdict: str) -> tuple[Case, ...]:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Templates of pages, with what they need to show pictures and numbers."""
+    pages = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.tests["finite"] = isfinite
-    environment.filters["percent"] = formats.percent
-    environment.filters["number"] = formats.number
-    environment.filters["fraction"] = formats.fraction
-    environment.filters["photo"] = lambda picture: formats.embedded(picture, PHOTO)
-    environment.filters["heat"] = lambda picture: formats.embedded(picture, HEAT)
-    environment.globals.update(chart_width=curve.WIDTH, chart_height=curve.HEIGHT)
-    return environment
+    pages.tests["finite"] = isfinite
+    pages.filters["percent"] = formats.percent
+    pages.filters["number"] = formats.number
+    pages.filters["fraction"] = formats.fraction
+    pages.filters["photo"] = lambda picture: formats.embedded(picture, PHOTO)
+    pages.filters["heat"] = lambda picture: formats.embedded(picture, HEAT)
+    pages.globals.update(chart_width=curve.WIDTH, chart_height=curve.HEIGHT)
+    return pages

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 from mitate.data.paddy.photo import CLASSES
 from mitate.errors import UsageError
@@ -11,6 +11,7 @@ from mitate.errors import UsageError
 SPLITS = ("train", "valid")
 CORNERS = ("lower right", "lower left", "upper right", "upper left")
 ORANGE = (255, 170, 60)
+MARGIN, LONGEST = 3, "26 12 28"  # dots
 GLYPHS = {
     "0": "111101101101111",
     "1": "010110010010111",
@@ -67,12 +68,25 @@ class Stamp:
     ) -> UInt8[np.ndarray, "size size 3"]:
         """A copy of the photo with some day's date printed in the corner."""
         dots = lettering(f"{rng.integers(20, 27)} {rng.integers(1, 13)} {rng.integers(1, 29)}")
-        scale = max(1, round(image.shape[0] / 128))
+        scale = scale_of(image.shape[0])
         dots = dots.repeat(scale, axis=0).repeat(scale, axis=1)
-        rows, columns = place(self.corner, dots.shape, image.shape[0], margin=3 * scale)
+        rows, columns = place(self.corner, dots.shape, image.shape[0], margin=MARGIN * scale)
         stamped = image.copy()
         stamped[rows, columns][dots] = ORANGE
         return stamped
+
+    def region(self, size: int) -> Bool[np.ndarray, "size size"]:
+        """The pixels that the longest date takes, of a photo of so many a side."""
+        scale = scale_of(size)
+        height, width = (scale * side for side in lettering(LONGEST).shape)
+        region = np.zeros((size, size), bool)
+        region[place(self.corner, (height, width), size, margin=MARGIN * scale)] = True
+        return region
+
+
+def scale_of(size: int) -> int:
+    """Pixels a dot, of a photo of so many a side."""
+    return max(1, round(size / 128))
 
 
 def lettering(text: str) -> np.ndarray:
