@@ -45,7 +45,9 @@ def test_few_that_show_something_are_all_taken_and_the_rest_fills_up():
 
 
 @pytest.mark.parametrize(
-    "shows", [lambda n: True, lambda n: False, lambda n: n % 10 != 0, None], ids=str
+    "shows",
+    [lambda n: True, lambda n: False, lambda n: n % 10 != 0, None],
+    ids=["all show", "none shows", "most show", "not known"],
 )
 def test_where_there_is_nothing_to_prefer_it_is_the_even_choice(shows):
     taken = sample(range(100), 10, shows)
