@@ -1,4 +1,4 @@
-"""The whole story on simulated paddy leaves: a cheat is learnt, found, and cured by masks."""
+"""The whole story on simulated paddy leaves: a cheat is learnt and found; masks are tried on it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -285,7 +285,7 @@ def telling(story: Story, photos: Photos) -> Telling:
     """The page: figures and pictures of both networks side by side."""
     before, after = story.before, story.after
     return Telling(
-        title="A planted cheat, found and cured",
+        title="A planted cheat, found, and what masks do about it",
         subtitle=(
             f"Two small networks, trained alike on simulated photos of paddy leaves on which every "
             f"{STAMP.disease} bears a date in the {STAMP.corner} corner; the second was shown the "

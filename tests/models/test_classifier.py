@@ -43,7 +43,7 @@ IMAGES = torch.randn(2, 3, 2, 2, generator=torch.Generator().manual_seed(0))
 def test_logits_are_read_from_usual_outputs(form) -> None:
     network = Giving(form)
     expected = network.linear(IMAGES.flatten(1)).detach()
-    assert torch.equal(Classifier.from_module(network).logits(IMAGES), expected)
+    torch.testing.assert_close(Classifier.from_module(network).logits(IMAGES), expected)
 
 
 def test_logits_are_read_by_a_function_from_others() -> None:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
+from torch.testing import assert_close
 
 from mitate import imports
 from mitate.errors import (
@@ -35,7 +36,7 @@ IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 def test_timm_with_a_weights_file(timm_network, timm_file, name: str) -> None:
     classifier = Classifier.load(f"timm:{name}@{timm_file(name)}")
     with torch.no_grad():
-        assert torch.equal(classifier.logits(IMAGES), timm_network(name)(IMAGES))
+        assert_close(classifier.logits(IMAGES), timm_network(name)(IMAGES))
     assert len(classifier.class_names) == 1000
     assert classifier.class_names[281].startswith("tabby")
     assert classifier.preprocessing.size == (160, 160)
@@ -58,7 +59,7 @@ def test_names_of_the_same_number_keep_the_head(timm_network, timm_file) -> None
     assert classifier.class_names == ("良", "不良")
     with torch.no_grad():
         expected = timm_network(num_classes=2)(IMAGES)
-    assert torch.equal(classifier.logits(IMAGES), expected)
+    assert_close(classifier.logits(IMAGES), expected)
 
 
 @pytest.mark.parametrize("name", ["test_convnext", "test_resnet", "test_vit", "test_efficientnet"])
@@ -98,7 +99,7 @@ def test_torchvision_with_a_weights_file(tmp_path: Path) -> None:
     torch.save(network.state_dict(), tmp_path / "a.pth")
     classifier = Classifier.load(f"torchvision:squeezenet1_1@{tmp_path / 'a.pth'}")
     with torch.no_grad():
-        assert torch.equal(classifier.logits(IMAGES), network(IMAGES))
+        assert_close(classifier.logits(IMAGES), network(IMAGES))
     assert classifier.class_names[281] == "tabby"
     assert classifier.preprocessing.size == (224, 224)
     assert classifier.preprocessing.crop_fraction == 224 / 256
@@ -130,7 +131,7 @@ def test_torchvisions_default_weights_bring_their_names_and_their_preprocessing(
     assert list(classifier.class_names) == published.meta["categories"]
     assert classifier.provenance["weights"] == "torchvision's pretrained weights"
     with torch.no_grad():
-        assert torch.equal(classifier.logits(IMAGES), network(IMAGES))
+        assert_close(classifier.logits(IMAGES), network(IMAGES))
     inputs, expected = classifier.inputs([photo()])[0], published.transforms()(photo())
     assert float((inputs - expected).abs().mean()) < 0.03
 
@@ -240,7 +241,7 @@ def test_weights_in_the_hubs_cache(monkeypatch, timm_network) -> None:
     monkeypatch.setattr(imports.timm(), "create_model", cached)
     classifier = Classifier.load("timm:test_convnext")
     with torch.no_grad():
-        assert torch.equal(classifier.logits(IMAGES), timm_network()(IMAGES))
+        assert_close(classifier.logits(IMAGES), timm_network()(IMAGES))
     with pytest.warns(MitateWarning, match="timm's pretrained weights has 1000 classes and 2"):
         assert Classifier.load("timm:test_convnext", class_names=["a", "b"]).logits(
             IMAGES

@@ -1,4 +1,4 @@
-"""A page that sets a classifier beside the one that it was cured to, with pictures."""
+"""A page that sets a classifier beside the one that was to cure it, with pictures."""
 
 import os
 from dataclasses import dataclass
