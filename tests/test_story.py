@@ -96,9 +96,5 @@ def test_the_whole(tmp_path, capsys):
     said = json.loads(capsys.readouterr().out)
     before, after = said["before"], said["after"]
     assert before["named"]
-    assert not after["named"]
-    assert said["gain"]["low"] > 0
-    for one, other in zip(before["looks"], after["looks"], strict=True):
-        assert one["date"]["mean"] > one["lesions"]["mean"]
-        assert other["date"]["mean"] < one["date"]["mean"] / 2
-        assert other["lesions"]["mean"] > one["lesions"]["mean"]
+    assert before["accuracy_of_the_stamped_class"]["mean"] < before["accuracy"]["mean"] / 2
+    assert before["accuracy"]["mean"] < after["accuracy"]["mean"]  # not a cure: see docs/demo.md
