@@ -25,7 +25,6 @@ from mitate.explain.tap import tapped_forward
 from mitate.explain.targets import checked_top_k
 from mitate.explain.tracing import TRACEABLE, Plan, forward_graph
 from mitate.models.classifier import Classifier
-from mitate.models.mode import evaluating
 from mitate.progress import Advance
 from mitate.tensors import at_least_single
 
@@ -174,9 +173,7 @@ class QuickForward:
         """All logits of preprocessed pictures, no more of them than the batch size."""
 
         def plain() -> Tensor:
-            with evaluating(self.classifier.network), torch.no_grad():
-                logits: Tensor = self.classifier.read(self.classifier.network(pictures))
-                return logits
+            return self.classifier.logits(pictures)
 
         def trace(padded: Sequence[Tensor]) -> Run:
             return forward_graph(self.classifier, padded[0])
