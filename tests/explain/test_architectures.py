@@ -69,6 +69,7 @@ HYBRID = {"embed_dim": (32, 32, 64, 64), "depths": (1, 1, 1, 1)}
 ALL_CONVNEXT = {"embed_dim": (64, 128, 128, 128), "depths": (1, 1, 1, 1)}
 WIDE = (96, 160)
 VALID = (107, 171)
+NARROW = {"mlp_ratio": 1 / 64}  # of the head, which is most of a VGG
 
 RESNETS = [
     *convolutional(
@@ -125,8 +126,8 @@ CONVOLUTIONS = [
     *convolutional("final_conv", "regnetv_040", "regnetz_005", "regnetz_b16"),
     *convolutional("features.norm5", "densenet121", "densenetblur121d"),
     *convolutional("dense_stages.6", "rdnet_tiny"),
-    *convolutional("features.19", "vgg11", grid=(4, 6)),
-    *convolutional("features.27", "vgg11_bn", grid=(4, 6)),
+    *convolutional("features.19", "vgg11", grid=(4, 6), arguments=NARROW),
+    *convolutional("features.27", "vgg11_bn", grid=(4, 6), arguments=NARROW),
     *convolutional("Mixed_7c", "inception_v3", grid=(4, 6), size=(171, 235)),
     *convolutional("features.21", "inception_v4", grid=(2, 4), size=VALID),
     *convolutional("conv2d_7b", "inception_resnet_v2", grid=(2, 4), size=VALID),
@@ -443,7 +444,50 @@ def some_cells(height: int, width: int) -> list[tuple[int, int]]:
     return [*corners, *(cells[index] for index in drawn.tolist())]
 
 
-@pytest.mark.parametrize("expected", EVERY, ids=str)
+HEAVY = {  # over three seconds each; a relative of each runs with the quick tests
+    "timm-botnet26t_256-96x160",
+    "timm-caformer_s18-64x96",
+    "timm-coat_tiny-64x96",
+    "timm-convformer_s18-64x96",
+    "timm-convmixer_1024_20_ks9_p14-42x70",
+    "timm-convnext_tiny_hnf-64x96",
+    "timm-crossvit_9_240-240x240",
+    "timm-efficientformer_l1-224x224",
+    "timm-efficientnet_cc_b0_4e-128x192",
+    "timm-gcresnext26ts-96x160",
+    "timm-hiera_tiny_224-96x160",
+    "timm-hieradet_small-64x96",
+    "timm-inception_resnet_v2-107x171",
+    "timm-inception_v3-171x235",
+    "timm-inception_v4-107x171",
+    "timm-lowformer_b0-192x256",
+    "timm-poolformer_s12-128x192",
+    "timm-poolformerv2_s12-128x192",
+    "timm-rdnet_tiny-64x96",
+    "timm-selecsls42b-128x192",
+    "timm-sequencer2d_s-64x96",
+    "timm-vitamin_small_224-48x80",
+    "timm-volo_d1_224-64x96",
+    "timm-xception41-64x96",
+    "timm-xception41p-64x96",
+    "torchvision-convnext_tiny-64x96",
+    "torchvision-swin_v2_t-64x96",
+}
+
+
+def test_the_heavy_ones_are_listed_and_the_quick_ones_many() -> None:
+    names = {str(expected) for expected in EVERY}
+    assert names >= HEAVY
+    assert len(names - HEAVY) > 100
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        pytest.param(each, id=str(each), marks=[pytest.mark.long] if str(each) in HEAVY else [])
+        for each in EVERY
+    ],
+)
 def test_auto_and_its_cells_places(expected: Expected) -> None:
     network = make(expected)
     give_weights(network, expected)

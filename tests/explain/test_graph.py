@@ -16,7 +16,7 @@ from mitate.errors import MitateWarning, TargetError, UsageError
 from mitate.explain.explainer import Explainer
 from mitate.explain.explanation import Explanation
 from mitate.explain.graph import Compiled
-from mitate.explain.methods import METHODS
+from mitate.explain.methods import METHODS, concepts
 from mitate.explain.tracing import TRACEABLE
 from mitate.models.classifier import Classifier
 from mitate.models.preprocessing import Preprocessing
@@ -73,7 +73,10 @@ def assert_compiles(
 
 @pytest.mark.parametrize("method", TRACED)
 @pytest.mark.parametrize("name", ["with relu in place", "channels last", "tokens"])
-def test_every_method_whose_evidence_is_traceable(method: str, name: str) -> None:
+def test_every_method_whose_evidence_is_traceable(
+    method: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(concepts, "SWEEPS", 3)  # each is unrolled into the graph
     network = networks.make("pooled" if "head" in METHODS[method].needs else name)
     model = Classifier.from_module(network, classes=networks.CLASSES)
     (graph,) = graphs(assert_compiles(model, networks.make_images(2), method, network.layer))

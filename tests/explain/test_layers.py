@@ -86,7 +86,7 @@ EXPECTED = [
     Expected(
         "coatnet_nano_rw_224", "norm", Grid(NCHW, 4, 8, 64), WIDE, {**COATNET, "img_size": WIDE}
     ),
-    Expected("vgg11", "features.19", Grid(NCHW, 4, 4, 512), (64, 64)),
+    Expected("vgg11", "features.19", Grid(NCHW, 4, 4, 512), (64, 64), {"mlp_ratio": 1 / 64}),
     Expected(
         "densenet121",
         "features.norm5",

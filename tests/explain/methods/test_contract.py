@@ -211,7 +211,8 @@ def test_the_same_seed_gives_the_same_map(method: str) -> None:
     assert first.seed == 7
 
 
-def test_nothing_grows_over_200_calls(method: str) -> None:
+@pytest.mark.parametrize("calls", [20, pytest.param(200, marks=pytest.mark.long)])
+def test_nothing_grows_over_calls(method: str, calls: int) -> None:
     network, images = fitting(method, "with relu"), networks.make_images(1)
     explain = explainer(method, network)
     explain(images)
@@ -222,7 +223,7 @@ def test_nothing_grows_over_200_calls(method: str) -> None:
         return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
 
     tensors = alive()
-    for _ in range(200):
+    for _ in range(calls):
         explain(images)
     assert hooks_of(network) == hooks
     assert alive() == tensors
