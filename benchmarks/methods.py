@@ -69,6 +69,8 @@ class Case:
 CHEAP = (Case("convnext_tiny", "stages.3", 16), Case("resnet50", "layer4", 16))
 BESIDE = tuple(Case(case.network, case.layer, 4) for case in CHEAP)  # peers go image by image
 DEAR = (Case("resnet18", "layer4", 1),)
+BEHIND = ("ablationcam", "reciprocam")  # of many forwards, but only behind the layer
+BEHIND_A_LAYER = (Case("convnext_tiny", "stages.3", 1),)
 
 
 def tables(wanted: tuple[str, ...] = ()) -> Iterator[str]:
@@ -78,7 +80,8 @@ def tables(wanted: tuple[str, ...] = ()) -> Iterator[str]:
         for name, method in METHODS.items()
         if method.family in MANY_FORWARDS or method.cost.passes
     }
-    for cases, chosen in ((BESIDE, METHODS.keys() - many), (DEAR, many)):
+    parts = ((BESIDE, METHODS.keys() - many), (DEAR, many), (BEHIND_A_LAYER, set(BEHIND)))
+    for cases, chosen in parts:
         names = [name for name in METHODS if name in chosen and (not wanted or name in wanted)]
         for case in cases:
             if names:

@@ -1,7 +1,8 @@
 """Methods that mask and look again, re-derived from their papers: one image, one class, loops.
 
 What is random (noise, masks) or a choice of picture (a blur, a fill) is handed in as a tensor, so
-that a method and its oracle work on the same draws. masked-and-attention.md says where each comes from.
+that a method and its oracle work on the same draws. masked-and-attention.md says where each comes
+from.
 """
 
 import math
