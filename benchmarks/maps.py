@@ -2,7 +2,8 @@
 
 python -m benchmarks.maps [--quick] [PART …]    all parts, or some; the others stay as they were
 
-Parts: gradcam, scorecam, memory, compiled, methods. With ``--quick`` nothing is written.
+Parts: gradcam, scorecam, memory, compiled; few and many: every method, by its forwards.
+With ``--quick`` nothing is written.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -46,8 +48,11 @@ def main() -> None:
         parser.error(f"no part is called {', '.join(unknown)}: they are {', '.join(PARTS)}")
     kept = _earlier()
     for name in asked.parts or PARTS:
-        kept[name] = "\n".join((*PARTS[name](asked.quick), "", f"Measured on {machine()}."))
-        print(kept[name], flush=True)
+        lines = []
+        for line in chain(PARTS[name](asked.quick), ("", f"Measured on {machine()}.")):
+            print(line, flush=True)
+            lines.append(line)
+        kept[name] = "\n".join(lines)
         if not asked.quick:
             told = [
                 f"{MARK.format(part)}\n{kept[part].strip()}\n" for part in PARTS if part in kept
@@ -166,9 +171,14 @@ def _processor() -> str:
     return names[0] if names else platform.processor()
 
 
-def beside(quick: bool) -> Iterator[str]:
-    """Every method beside every peer that has it."""
-    return methods.tables(("gradcam", "eigencam", "ablationcam") if quick else ())
+def few_forwards(quick: bool) -> Iterator[str]:
+    """Every method of few forwards beside every peer that has it."""
+    return methods.few_forwards(("gradcam", "eigencam") if quick else ())
+
+
+def many_forwards(quick: bool) -> Iterator[str]:
+    """Every method of many forwards beside every peer that has it."""
+    return methods.many_forwards(("ablationcam",) if quick else ())
 
 
 PARTS: dict[str, Callable[[bool], Iterator[str]]] = {
@@ -176,7 +186,8 @@ PARTS: dict[str, Callable[[bool], Iterator[str]]] = {
     "scorecam": scorecam,
     "memory": memory,
     "compiled": compiled.tables,
-    "methods": beside,
+    "few": few_forwards,
+    "many": many_forwards,
 }
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ python -m benchmarks.methods [NAME …]    prints the tables, of some methods or
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from benchmarks import peers
 from benchmarks.timing import best_seconds
 from mitate import Classifier, Explainer, imports
+from mitate.errors import LayerError
 from mitate.explain.methods import METHODS
 
 K = 3
@@ -46,6 +48,8 @@ THEIRS: dict[str, dict[str, str]] = {
     "integratedgradients": {"captum": "IntegratedGradients"},
     "guidedgradcam": {"captum": "GuidedGradCam"},
 }
+# As many windows as captum is given, or the other way round where the peer counts by default.
+OPTIONS: dict[str, dict[str, float]] = {"occlusion": {"window": 0.25, "stride": 0.125}}
 MANY_FORWARDS = ("masked forwards", "perturbed")
 
 
@@ -68,27 +72,35 @@ class Case:
 
 CHEAP = (Case("convnext_tiny", "stages.3", 16), Case("resnet50", "layer4", 16))
 BESIDE = tuple(Case(case.network, case.layer, 4) for case in CHEAP)  # peers go image by image
-DEAR = (Case("resnet18", "layer4", 1),)
+ATTENTIVE = Case("vit_small_patch16_224", "blocks.11.norm1", 4)
+DEAR = Case("resnet18", "layer4", 1)
 BEHIND = ("ablationcam", "reciprocam")  # of many forwards, but only behind the layer
-BEHIND_A_LAYER = (Case("convnext_tiny", "stages.3", 1),)
+BEHIND_A_LAYER = Case("convnext_tiny", "stages.3", 1)
 
 
-def tables(wanted: tuple[str, ...] = ()) -> Iterator[str]:
-    """Cheap methods on batches, those of many forwards on one image."""
-    many = {
-        name
-        for name, method in METHODS.items()
-        if method.family in MANY_FORWARDS or method.cost.passes
-    }
-    parts = ((BESIDE, METHODS.keys() - many), (DEAR, many), (BEHIND_A_LAYER, set(BEHIND)))
-    for cases, chosen in parts:
-        names = [name for name in METHODS if name in chosen and (not wanted or name in wanted)]
-        for case in cases:
-            if names:
-                yield from _table(case, names)
+def few_forwards(wanted: Sequence[str] = ()) -> Iterator[str]:
+    """Methods of a few forwards, on batches."""
+    few = [name for name in METHODS if not _dear(name)]
+    attentive = [name for name in few if METHODS[name].family == "attention"]
+    for case in BESIDE:
+        yield from _table(case, [name for name in few if name not in attentive], wanted)
+    yield from _table(ATTENTIVE, attentive, wanted)
 
 
-def _table(case: Case, names: list[str]) -> Iterator[str]:
+def many_forwards(wanted: Sequence[str] = ()) -> Iterator[str]:
+    """Methods of many forwards, on one image."""
+    yield from _table(DEAR, [name for name in METHODS if _dear(name)], wanted)
+    yield from _table(BEHIND_A_LAYER, BEHIND, wanted)
+
+
+def _dear(name: str) -> bool:
+    return METHODS[name].family in MANY_FORWARDS or bool(METHODS[name].cost.passes)
+
+
+def _table(case: Case, every: Sequence[str], wanted: Sequence[str]) -> Iterator[str]:
+    names = [name for name in every if not wanted or name in wanted]
+    if not names:
+        return
     yield ""
     yield f"## {case.network} at `{case.layer}`, top {K}, {case.images} image(s)"
     yield ""
@@ -96,27 +108,35 @@ def _table(case: Case, names: list[str]) -> Iterator[str]:
     yield "| --- | --- | " + " | ".join("---" for _ in COLUMNS) + " |"
     for name in names:
         print(f"{case.network} {name}", file=sys.stderr)
-        yield _row(case, name)
+        yield from _row(case, name)
 
 
-def _row(case: Case, name: str) -> str:
+def _row(case: Case, name: str) -> Iterator[str]:
+    """One line; none where the method is not for such a network."""
     network, layer, images = case.made()
+    options = OPTIONS.get(name, {})
     explainer = Explainer(
-        Classifier.from_module(network), name, case.layer, show_progress=False, batch_size=16
+        Classifier.from_module(network),
+        name,
+        case.layer,
+        show_progress=False,
+        batch_size=16,
+        **options,
     )
-    works = {"plain": partial(forward, network, images)}
-    works["mitate"] = partial(explainer, images, K)
+    works = {"mitate": partial(explainer, images, K)}
     for peer, theirs in THEIRS.get(name, {}).items():
         works[peer] = partial(RUN[peer], network, layer, images, K, theirs)
     told = {}
-    for work in list(works)[1:]:
+    for peer, work in works.items():
         try:
-            seconds = best_seconds({"plain": works["plain"], work: works[work]}, 2)
-            told[work] = f"{seconds[work] / seconds['plain']:.2f}"
+            seconds = best_seconds({"plain": partial(forward, network, images), peer: work}, 2)
+            told[peer] = f"{seconds[peer] / seconds['plain']:.2f}"
+        except LayerError:
+            return
         except Exception as exc:  # a peer that fails is told, and the others are measured
-            told[work] = f"fails: {type(exc).__name__}"
+            told[peer] = f"fails: {type(exc).__name__}"
     cells = " | ".join(told.get(column, "") for column in ("mitate", *COLUMNS))
-    return f"| `{name}` | {cells} |"
+    yield f"| `{name}` | {cells} |"
 
 
 def forward(network: nn.Module, images: Tensor) -> Tensor:
@@ -127,4 +147,5 @@ def forward(network: nn.Module, images: Tensor) -> Tensor:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    print("\n".join(tables(tuple(sys.argv[1:]))))
+    for line in chain(few_forwards(sys.argv[1:]), many_forwards(sys.argv[1:])):
+        print(line, flush=True)

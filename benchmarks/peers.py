@@ -10,6 +10,7 @@ CAPTUM: dict[str, dict[str, Any]] = {
     "IntegratedGradients": {"n_steps": 32, "internal_batch_size": 16},
     "Occlusion": {"sliding_window_shapes": (3, 56, 56), "strides": (3, 28, 28)},
 }
+TORCHCAM = {"SSCAM": {"num_samples": 8}, "SmoothGradCAMpp": {"num_samples": 8}}  # as mitate
 
 
 def hook_loop(network: nn.Module, layer: nn.Module, images: Tensor, k: int) -> np.ndarray:
@@ -72,7 +73,7 @@ def torchcam(
 
     kind = getattr(methods, method)
     differentiates = issubclass(kind, methods.GradCAM.__mro__[1]) and method != "SmoothGradCAMpp"
-    with kind(network, layer) as extractor:
+    with kind(network, layer, **TORCHCAM.get(method, {})) as extractor:
         scores = network(images)
         order = scores.topk(k).indices
         keep = {"retain_graph": True} if differentiates else {}
