@@ -16,8 +16,8 @@ from mitate.explain.layers import (
     candidates,
     located,
     prefix_tokens,
-    resolve,
 )
+from mitate.explain.names import resolve
 from mitate.explain.tap import tapped_forward
 from mitate.models.classifier import Classifier
 from oracles import networks

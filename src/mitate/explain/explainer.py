@@ -22,9 +22,9 @@ from mitate.explain.flags import find_flags, unseen
 from mitate.explain.fusion import checked_fusion, fused
 from mitate.explain.grid import Grid
 from mitate.explain.inputs import Images, prepare
-from mitate.explain.layers import AND, LayerSpec
 from mitate.explain.methods import Method, find_method
 from mitate.explain.methods.table import BACKWARD
+from mitate.explain.names import AND, LayerSpec, resolve, split
 from mitate.explain.outputs import Target, TargetFunctions, named_functions, together
 from mitate.explain.suffix import Traced
 from mitate.explain.tap import Place, TappedForward, tapped_forward
@@ -117,7 +117,7 @@ class Explainer:
             )
         self.differentiable = differentiable
         self.augment = augment
-        self.layers = layers.split(layer)
+        self.layers = split(layer)
         if self.options.get("tolerance") and (augment or len(self.layers) > 1):
             raise UsageError(
                 "tolerance is for the map of one layer: leave out augment and further layers"
@@ -125,9 +125,7 @@ class Explainer:
         compared = {"against": against, "strength": strength} if self.contrast else {}
         self.modifiers = {**compared, **({"augment": True} if augment else {})}
         network = self.classifier.network
-        self._named = [
-            None if _is_auto(spec) else layers.resolve(network, spec) for spec in self.layers
-        ]
+        self._named = [None if _is_auto(spec) else resolve(network, spec) for spec in self.layers]
         self._automatic: dict[tuple[int, ...], list[Place]] = {}
         self._grids: dict[tuple[Any, ...], Grid] = {}
         self._traces: dict[Any, Traced | None] = {}

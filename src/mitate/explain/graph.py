@@ -18,7 +18,7 @@ from mitate.explain.explainer import Explainer
 from mitate.explain.explanation import Explanation
 from mitate.explain.flags import find_flags
 from mitate.explain.head import find_way
-from mitate.explain.layers import LayerSpec
+from mitate.explain.names import LayerSpec
 from mitate.explain.outputs import Target
 from mitate.explain.static import Run, StaticGraph, StaticGraphs, checked_backend, near
 from mitate.explain.tap import tapped_forward

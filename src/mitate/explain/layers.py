@@ -1,16 +1,15 @@
-"""Finding, naming and resolving layers."""
+"""Finding the layers that a map can be made at, and where their cells lie in the image."""
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from mitate.errors import LayerError, UsageError
+from mitate.errors import LayerError
 from mitate.explain.grid import (
     MOST_PREFIX_TOKENS,
     Grid,
@@ -21,7 +20,6 @@ from mitate.explain.grid import (
 from mitate.explain.tap import Call, Place, Read, tapped_forward, trace
 from mitate.tensors import generator_of
 
-LayerSpec = str | nn.Module
 PASSING_ON = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten)
 POOLING = (
     nn.modules.pooling._MaxPoolNd,
@@ -35,9 +33,6 @@ MOST_OF_THE_NETWORK = 2 / 3
 EATS_ITS_GRID = 1 / 3
 SMALL_STRIDE = 6  # pixels to a cell's side, and over; most networks have strides of 4 and 8
 NUMBERS_AT_ONCE = 1 << 24
-INSIDES = ("0", "0.model", "model", "module")
-FASTAI = "0.model."
-AND = "+"  # between the names of several layers
 
 # What was seen of a module's calls: a network does not change the order of its cells.
 _seen: WeakKeyDictionary[nn.Module, dict[tuple[int, tuple[Grid, ...]], Grid | None]] = (
@@ -155,47 +150,6 @@ def early_of(layers: Sequence[Layer], input_size: Sequence[int]) -> Layer | None
 
 def _fitness(layer: Layer) -> tuple[bool, bool]:
     return layer.counts, not layer.scores
-
-
-def split(spec: LayerSpec | Sequence[LayerSpec]) -> list[LayerSpec]:
-    """The layers that a user named: one, a list of them, or names with ``+`` between them.
-
-    Raises:
-        UsageError: none, or one twice.
-    """
-    if isinstance(spec, nn.Module):
-        return [spec]
-    parts = spec.split(AND) if isinstance(spec, str) else list(spec)
-    found = [part.strip() if isinstance(part, str) else part for part in parts]
-    if not found or "" in found or len(set(map(_identity, found))) < len(found):
-        raise UsageError(f"layer {spec!r}: name one layer or several different ones")
-    return found
-
-
-def _identity(spec: LayerSpec) -> str | int:
-    return spec if isinstance(spec, str) else id(spec)
-
-
-def resolve(network: nn.Module, spec: LayerSpec) -> Place:
-    """Find the module that ``spec`` means: a module, or a name with (negative) indices.
-
-    A name may leave out the path to the network's inside (``stages.2`` in a fastai model whose
-    network is ``0.model``) or carry fastai's ``0.model.`` where it is not needed; ``name#2`` is the
-    third call of a module that a forward uses several times.
-
-    Raises:
-        LayerError: no such layer, with the nearest names.
-    """
-    if isinstance(spec, nn.Module):
-        return Place(spec, _name_of(network, spec))
-    path, mark, call = spec.partition("#")
-    if mark and not re.fullmatch(r"-?[0-9]{1,6}", call):
-        raise LayerError(f"layer {spec!r}: what follows # must be the number of a call, from 0")
-    for root, inner in _beginnings(network, path):
-        found = _descend(root, inner)
-        if found is not None:
-            return Place(found, _name_of(network, found) + mark + call, int(call) if call else -1)
-    raise LayerError(_unknown(network, path))
 
 
 def located(
@@ -411,54 +365,3 @@ def _look(
     for (place, grids), outputs in zip(places, zip(*given, strict=True), strict=True):
         fitting = (grid for grid in grids if not is_astray(*map(grid.faced, outputs)))
         _seen.setdefault(place.module, {})[place.call, grids] = next(fitting, None)
-
-
-def _name_of(network: nn.Module, wanted: nn.Module) -> str:
-    for name, module in network.named_modules():
-        if module is wanted:
-            return str(name)
-    raise LayerError(
-        f"the given {type(wanted).__name__} is not a layer of this network: take it from the "
-        "network that is explained (a copy has other modules)"
-    )
-
-
-def _beginnings(network: nn.Module, path: str) -> Iterator[tuple[nn.Module, str]]:
-    """Where a path may begin: at the top, there without fastai's prefix, or further inside."""
-    yield network, path
-    if path.startswith(FASTAI):
-        yield network, path.removeprefix(FASTAI)
-    if re.match(r"[A-Za-z_]", path):
-        modules = dict(network.named_modules())
-        yield from ((modules[name], path) for name in INSIDES if name in modules)
-
-
-def _descend(root: nn.Module, path: str) -> nn.Module | None:
-    module = root
-    for step in path.split("."):
-        children = dict(module.named_children())
-        if step in children:
-            module = children[step]
-        elif re.fullmatch(r"-[1-9][0-9]{0,5}", step) and len(children) >= -int(step):
-            module = list(children.values())[int(step)]
-        else:
-            return None
-    return module
-
-
-def _unknown(network: nn.Module, path: str) -> str:
-    names = [name for name, _ in network.named_modules() if name]
-    near = get_close_matches(path, names, n=3, cutoff=0.4)
-    hint = f"the nearest are {', '.join(near or _siblings(network, path) or names[:3])}"
-    return f"no layer is called {path!r}: {hint}; `mitate layers` lists the layers that would do"
-
-
-def _siblings(network: nn.Module, path: str) -> list[str]:
-    """The children of the longest beginning of a path that exists."""
-    parts = path.split(".")
-    for depth in range(len(parts) - 1, 0, -1):
-        parent = _descend(network, ".".join(parts[:depth]))
-        if parent is not None:
-            stem = _name_of(network, parent)
-            return [f"{stem}.{child}" for child, _ in parent.named_children()][-3:]
-    return []
