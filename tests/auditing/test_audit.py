@@ -210,6 +210,9 @@ class TestInterrupted:
         assert "2 parts of an earlier run are used again" in told[0]
         assert again.values.columns == whole.values.columns
         assert again.course.forwards == pytest.approx(whole.course.forwards)
+        read = audit(seeing.honest(), subjects(), batch_size=4, folder=tmp_path)
+        assert len(calls) == 2
+        assert read.course.seconds == again.course.seconds  # those of the runs that measured
 
     def test_other_weights_or_photos_begin_anew(self, tmp_path):
         told = []

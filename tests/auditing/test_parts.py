@@ -17,11 +17,12 @@ def part(value=0.5):
         curves={"deletion": np.arange(12.0).reshape(2, 2, 3)},
         fractions={"deletion": np.array([0.0, 0.5, 1.0])},
         forwards=42.5,
+        seconds=1.5,
     )
 
 
 def same(first, second):
-    for name in ("places", "contenders", "metrics", "forwards"):
+    for name in ("places", "contenders", "metrics", "forwards", "seconds"):
         assert getattr(first, name) == getattr(second, name)
     np.testing.assert_array_equal(first.values, second.values)
     np.testing.assert_array_equal(first.empty, second.empty)

@@ -17,6 +17,7 @@ def part(places, contenders, value, curve=None):
         curves={"deletion": np.full((len(contenders), images, 3), curve or value)},
         fractions={"deletion": np.array([0, 0.5, 1])},
         forwards=1.0,
+        seconds=1.0,
     )
 
 

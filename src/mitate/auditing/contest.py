@@ -102,7 +102,10 @@ class Contest:
 
 @dataclass(frozen=True)
 class Course:
-    """What came of a contest: the values, what it took, and who went on to the end."""
+    """What came of a contest: the values, who went on to the end, and what it took.
+
+    Forwards and seconds are those of all runs, where some parts were measured by an earlier one.
+    """
 
     values: Values
     survivors: tuple[str, ...]
@@ -133,7 +136,6 @@ def hold(
     Raises:
         UsageError: a budget that is too small.
     """
-    started = time.monotonic()
     parts = Parts(folder, plan)
     pace = seconds_a_forward(contest)
     each = {one.name: contest.cost(one) for one in contest.methods}
@@ -145,7 +147,7 @@ def hold(
     tell(_estimate(contest, planned, pace, rounds, parts.found))
     if limit is None and not parts.found and planned * pace > LONG:
         tell(TOO_LONG)
-    values, alive, number, forwards = Values(), list(each), 0, 0.0
+    values, alive, number, forwards, seconds = Values(), list(each), 0, 0.0, 0.0
     with progress("auditing", round(planned), shown=shown) as advance:
         for survivors, new in rounds:
             alive = _better(values, alive, contest.pick, survivors)
@@ -158,8 +160,8 @@ def hold(
                 else:
                     advance(part.forwards)
                 values.add(part)
-                forwards, number = forwards + part.forwards, number + 1
-    seconds = time.monotonic() - started
+                forwards, seconds = forwards + part.forwards, seconds + part.seconds
+                number += 1
     return Course(values, tuple(alive), tuple(rounds), forwards, seconds)
 
 
@@ -209,6 +211,7 @@ def _measured(
     contest: Contest, contenders: Sequence[Entrant], places: Sequence[int], advance: Advance
 ) -> Part:
     """All of a batch: metrics that make new maps are not asked of what is no explainer's own."""
+    started = time.monotonic()
     batch, classes = contest.subjects.open(places), contest.classes[list(places)]
     maps = {one.name: one.maps(batch.inputs, classes) for one in contenders}
     spent = len(batch) * sum(one.cost for one in contenders)
@@ -232,7 +235,8 @@ def _measured(
                 )
             )
             spent += len(batch) * found[-1].forwards
-    return _part(contest, maps, places, found, spent)
+    seconds = time.monotonic() - started
+    return _part(contest, maps, places, found, spent, seconds)
 
 
 def _explaining(contenders: Sequence[Entrant]) -> list[Entrant]:
@@ -245,6 +249,7 @@ def _part(
     places: Sequence[int],
     found: Sequence[Measured],
     forwards: float,
+    seconds: float,
 ) -> Part:
     names = list(maps)
     values = {key: column for one in found for key, column in one.values.items()}
@@ -267,6 +272,7 @@ def _part(
         },
         fractions={curve: np.asarray(fractions[curve]) for curve in curves},
         forwards=forwards,
+        seconds=seconds,
     )
 
 

@@ -79,6 +79,7 @@ class Parts:
             "contenders": part.contenders,
             "metrics": part.metrics,
             "forwards": part.forwards,
+            "seconds": part.seconds,
         }
         arrays: dict[str, Any] = {
             **{f"{CURVE}{name}": curve for name, curve in part.curves.items()},
@@ -123,6 +124,7 @@ class Parts:
                     curves=_named(arrays, names, CURVE),
                     fractions=_named(arrays, names, FRACTIONS),
                     forwards=float(header["forwards"]),
+                    seconds=float(header["seconds"]),
                 )
         except UNREADABLE:
             return None

@@ -22,6 +22,7 @@ class Part:
         curves: by name, what the class's score was at each step; NaN where there is none.
         fractions: where the steps of each curve are.
         forwards: what it took.
+        seconds: likewise.
     """
 
     places: tuple[int, ...]
@@ -32,6 +33,7 @@ class Part:
     curves: Mapping[str, Float[np.ndarray, "contenders b steps"]]
     fractions: Mapping[str, Float[np.ndarray, " steps"]]
     forwards: float
+    seconds: float
 
 
 @dataclass
