@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mitate.errors import UsageError
 from mitate.explain import layers
 from mitate.explain.explainer import Explainer
 from mitate.explain.grid import Grid
@@ -72,6 +73,13 @@ def test_a_class_against_another_has_a_map_of_its_own() -> None:
     plain = explainer(stages(), "glance")(images(), targets=[0, 0])
     other = explainer(stages(), "glance", against=1)(images(), targets=[0, 0])
     assert not torch.allclose(plain.maps, other.maps)
+
+
+@pytest.mark.parametrize("method", ["glance", "loupe"])
+@pytest.mark.parametrize("fusion", ["max", "product"])
+def test_a_fusion_means_nothing_and_is_refused(method: str, fusion: str) -> None:
+    with pytest.raises(UsageError, match=f"{method} makes one map of all its layers by itself"):
+        explainer(stages(), method, "fine + coarse", fusion=fusion)
 
 
 def listed(*rows: tuple[str, int]) -> list[Layer]:
