@@ -26,7 +26,7 @@ COLUMNS = ("share", "first 20 %", "insertion", "cost")
 
 def even(pyramid: Any) -> Tensor:
     """A start that knows nothing."""
-    return torch.ones_like(loupe_glance(pyramid))
+    return torch.ones_like(AGREEMENT(pyramid))
 
 
 def grey(images: Tensor) -> Tensor:
@@ -44,10 +44,10 @@ def unsmoothed(slopes: Tensor) -> Tensor:
     return slopes
 
 
-loupe_glance = loupe.glance
+AGREEMENT = loupe.agreement
 VARIANTS: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "loupe": ({}, {}),
-    "no start": ({}, {"glance": even}),
+    "no start": ({}, {"agreement": even}),
     "no level sets": ({}, {"level_set": plain}),
     "slopes not smoothed": ({}, {"smoothed": unsmoothed}),
     "one price, 20": ({}, {"CHEAP": 20.0, "DEAR": 20.0}),

@@ -58,8 +58,8 @@ def test_the_linear_part_of_gradcam() -> None:
     torch.testing.assert_close(against(images, targets=[2, 2]).maps, expected)
 
 
-@pytest.mark.parametrize("method", sorted(n for n, m in METHODS.items() if not m.differentiates))
-def test_methods_without_gradients_say_what_to_do(method: str) -> None:
+@pytest.mark.parametrize("method", sorted(n for n, m in METHODS.items() if not m.contrasts))
+def test_methods_that_look_at_scores_say_what_to_do(method: str) -> None:
     with pytest.raises(UsageError, match="use a method of gradients"):
         Explainer(classifier(), method, "tapped", against=0)
 

@@ -40,15 +40,23 @@ def loss(
     behind: Tensor,
     level: float,
     price: float,
+    shows: bool = False,
 ) -> float:
-    """What hiding leaves of the class, as a share of what there was, and the price of the area."""
+    """What hiding leaves of the class, as a share of what there was, and the price of the area.
+
+    Where the mask shows, the share is of what is seen, and it is wanted: it counts less.
+    """
     pixels = enlarged(mask, *image.shape[-2:])
     shares = [[hidden_share(v, level) for v in row] for row in pixels]
     gone = torch.tensor(shares, dtype=torch.float64)
-    left = odds(network, image * (1 - gone) + behind * gone, target)
+    kept = gone if shows else 1 - gone
+    seen = odds(network, image * kept + behind * (1 - kept), target)
     whole = odds(network, image, target)
     area = sum(sum(row) for row in mask) / (len(mask) * len(mask[0]))
-    return soft_plus(left + 2) / soft_plus(whole + 2) + price * area
+    share = soft_plus(seen + 2) / soft_plus(whole + 2)
+    if not shows:
+        return share + price * area
+    return (-share if share < 1 else -1 - math.log(share)) + price * area
 
 
 def slopes(network: nn.Module, image: Tensor, target: int, mask: Plane, **how) -> Plane:
@@ -84,18 +92,25 @@ def smoothed(plane: Plane) -> Plane:
 
 
 def loupe(
-    network: nn.Module, image: Tensor, target: int, *, start: Plane, behind: Tensor, steps: int
+    network: nn.Module,
+    image: Tensor,
+    target: int,
+    *,
+    start: Plane,
+    blurred: Tensor,
+    colour: Tensor,
+    steps: int,
 ) -> Plane:
-    """Every step in turn; the cube of the mean mask, and a thousandth of the start."""
+    """Every step in turn; the fourth power of the mean mask, and a millionth of the start."""
     mask = [[0.5 * value for value in row] for row in start]
     momentum = [[0.0 for _ in row] for row in start]
     kept: list[Plane] = []
     for step in range(steps):
         price = 2 * 80 ** (step / max(1, steps - 1))
         level = 0.1 + 0.8 * ((0.5 + step * (math.sqrt(5) - 1) / 2) % 1)
-        found = smoothed(
-            slopes(network, image, target, mask, behind=behind, level=level, price=price)
-        )
+        odd = step % 2 == 1
+        how = {"behind": colour if odd else blurred, "shows": odd and step >= steps / 3}
+        found = smoothed(slopes(network, image, target, mask, level=level, price=price, **how))
         momentum = [
             [0.8 * m + 0.2 * g for m, g in zip(*rows, strict=True)]
             for rows in zip(momentum, found, strict=True)
@@ -108,10 +123,10 @@ def loupe(
         if step >= steps // 6:
             kept.append(mask)
     found_any = any(value > 0 for mask in kept for row in mask for value in row)
-    tail = 1e-3 if found_any else 0.0
+    tail = 1e-6 if found_any else 0.0
     return [
         [
-            (sum(mask[y][x] for mask in kept) / len(kept)) ** 3 + tail * start[y][x]
+            (sum(mask[y][x] for mask in kept) / len(kept)) ** 4 + tail * start[y][x]
             for x in range(len(start[0]))
         ]
         for y in range(len(start))

@@ -160,6 +160,33 @@ class TestMasks:
         assert not (tmp_path / "out" / "energy.csv").exists()
 
 
+class TestAuto:
+    def test_says_what_was_chosen_and_is_taken_once(self, classifier, folder, tmp_path):
+        out = tmp_path / "out"
+        explain(classifier, folder, out, methods=("auto", "glance", "gradcam"), top_k=1)
+        assert sorted(path.name for path in (out / "maps").iterdir()) == [
+            "glance-001.npz",
+            "gradcam-001.npz",
+        ]
+
+    def test_a_budget_is_autos_only(self, classifier, folder, tmp_path):
+        settings = {"budget": 63.0, "top_k": 1, "layer": "stages.0 + stages.3"}
+        explain(classifier, folder, tmp_path / "out", methods=("gradcam", "auto"), **settings)
+        kept = Explanation.load(tmp_path / "out" / "maps" / "loupe-001.npz")
+        assert kept.options["steps"] == 20
+        assert kept.cost <= 63
+        with pytest.raises(UsageError, match="budget is for method='auto'"):
+            explain(classifier, folder, tmp_path / "out", methods=("gradcam",), **settings)
+
+    def test_a_fusion_goes_to_the_methods_that_have_one(self, classifier, folder, tmp_path):
+        settings = {"fusion": "product", "layer": "stages.0 + stages.3", "top_k": 1}
+        explain(classifier, folder, tmp_path / "out", methods=("glance", "gradcam"), **settings)
+        kept = Explanation.load(tmp_path / "out" / "maps" / "gradcam-001.npz")
+        assert kept.fusion == "product"
+        with pytest.raises(UsageError, match="leave out fusion"):
+            explain(classifier, folder, tmp_path / "out", methods=("glance",), **settings)
+
+
 class TestAnEarlierRun:
     def names(self, out):
         return {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}

@@ -54,6 +54,18 @@ def best_explainer(
     return done.explainer
 
 
+def best_known(classifier: Classifier) -> BestFile | None:
+    """The map that is remembered for a classifier, if any.
+
+    Warns:
+        MitateWarning: it is no better than a control.
+    """
+    known = remembered(classifier)
+    if known is not None:
+        _warn(known.trusted, known.reason)
+    return known
+
+
 def _subjects(
     classifier: Classifier, images: Images, labels: Labels | None, masks: Tensor | None
 ) -> Subjects:

@@ -20,7 +20,8 @@ def explain(
     out: Out,
     method: Methods = ("gradcam",),
     layer: str = "auto",
-    fusion: Fusion = "max",
+    budget: float | None = None,
+    fusion: Fusion | None = None,
     against: str | None = None,
     strength: float = 1.0,
     augment: Flag = False,
@@ -44,9 +45,11 @@ def explain(
         ref: the classifier.
         images: photos, folders of photos, or a data set (a CSV).
         out: the folder for the figures, the maps (.npz) and predictions.csv.
-        method: how maps are made (mitate methods); repeat it to see several side by side.
+        method: how maps are made (mitate methods), or auto: the best for a budget; repeat it to see
+            several side by side.
         layer: a layer's name (mitate layers), auto, or several as "A + B".
-        fusion: how the maps of several layers become one.
+        budget: with auto, the forwards that a photo may cost for each class explained.
+        fusion: how the maps of several layers become one: max when not given.
         against: explain each class against this one, or against the nearest ones (nearest).
         strength: how much of the other class's score --against takes off.
         augment: average over mirrored and over paler and stronger copies: smoother, six times the
@@ -79,6 +82,7 @@ def explain(
         out,
         methods=method,
         layer=layer,
+        budget=budget,
         fusion=fusion,
         against=against,
         strength=strength,

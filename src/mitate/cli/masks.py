@@ -19,7 +19,7 @@ def masks(
     out: Out,
     method: Annotated[str, Parameter(name=["--method", "-m"])] = "layercam",
     layer: str = "auto",
-    fusion: Fusion = "max",
+    fusion: Fusion | None = None,
     masks: Path | None = None,
     mask_value: int | None = None,
     threshold: float | None = None,
@@ -34,7 +34,7 @@ def masks(
         out: the folder for masks/ and instances.json.
         method: how maps are made (mitate methods).
         layer: a layer's name (mitate layers), auto, or several as "A + B".
-        fusion: how the maps of several layers become one.
+        fusion: how the maps of several layers become one: max when not given.
         masks: true masks of some photos, which choose the threshold and judge what is made.
         mask_value: the value that marks the region in index masks.
         threshold: from which share of its maximum on a map is marked; otherwise the best on the

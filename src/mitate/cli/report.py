@@ -17,7 +17,8 @@ def report(
     out: Out = Path("report.html"),
     method: Methods = ("gradcam",),
     layer: str = "auto",
-    fusion: Fusion = "max",
+    budget: float | None = None,
+    fusion: Fusion | None = None,
     against: str | None = None,
     strength: float = 1.0,
     augment: Flag = False,
@@ -38,9 +39,10 @@ def report(
         ref: the classifier.
         data: photos, a folder of them, or a data set; of one with splits the validation part.
         out: the file, or a folder for report.html.
-        method: maps in the gallery; repeat it for several.
+        method: maps in the gallery, or auto; repeat it for several.
         layer: a layer's name (mitate layers), auto, or several as "A + B".
-        fusion: how the maps of several layers become one.
+        budget: with auto, the forwards that a photo may cost for each class explained.
+        fusion: how the maps of several layers become one: max when not given.
         against: explain each class against this one, or against the nearest ones (nearest).
         strength: how much of the other class's score --against takes off.
         augment: average over mirrored and over paler and stronger copies: smoother, six times the
@@ -71,6 +73,7 @@ def report(
         evenly(records, limit),
         methods=method,
         layer=layer,
+        budget=budget,
         fusion=fusion,
         against=against,
         strength=strength,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mitate.errors import TargetError, UsageError
 from mitate.explain import layers
 from mitate.explain.augmentation import VARIANTS, averaged
+from mitate.explain.choice import choose
 from mitate.explain.contrast import checked_contrast
 from mitate.explain.evidence import DIFFERENTIATED, Evidence, plain_score
 from mitate.explain.explanation import Explanation, joined
@@ -22,7 +23,7 @@ from mitate.explain.flags import find_flags, unseen
 from mitate.explain.fusion import checked_fusion, fused
 from mitate.explain.grid import Grid
 from mitate.explain.inputs import Images, prepare
-from mitate.explain.methods import Method, find_method
+from mitate.explain.methods import Method
 from mitate.explain.methods.table import BACKWARD
 from mitate.explain.names import AND, LayerSpec, resolve, split
 from mitate.explain.outputs import Target, TargetFunctions, named_functions, together
@@ -56,7 +57,8 @@ class Explainer:
         method: str = "gradcam",
         layer: LayerSpec | Sequence[LayerSpec] = "auto",
         *,
-        fusion: str = "max",
+        budget: float | None = None,
+        fusion: str | None = None,
         against: str | int | None = None,
         strength: float = 1.0,
         augment: bool = False,
@@ -70,16 +72,21 @@ class Explainer:
 
         Args:
             model: a Classifier, a reference to one, a fastai Learner or a plain module.
-            method: a name from ``mitate methods``.
+            method: a name from ``mitate methods``, or ``auto``: what was found best for these very
+                weights, or else what the budget affords (see ``choose``). ``method`` and
+                ``options`` then tell what was taken.
             layer: a module, a name with indices, or ``auto``: the last layer with a spatial grid
                 before pooling. Several of them, in a list or as ``"blocks.1 + blocks.-1"``, give
                 one map, on the finest of their grids. Methods that join layers take an early one
                 too; methods of pixels look at none.
+            budget: with ``auto``, the forwards that an image may cost for each of its classes; a
+                forward with its backward counts 3. None is for the cheapest.
             fusion: how the maps of several layers, each divided by its largest value, become one:
-                ``max``, ``mean`` or ``product``.
+                ``max`` (which None takes), ``mean`` or ``product``. Not for methods that join
+                layers by themselves.
             against: explain why a class rather than another: a class by name or index, or
                 ``nearest`` for the classes of the nearest scores (FinerCAM: see ``Contrast``). For
-                methods of gradients; a function as the target does it for the others.
+                methods of gradients alone; a function as the target does it for the others.
             strength: how much of the other's score is taken off.
             augment: average the maps of the image, of its mirror image, and of both at 0.9 and 1.1
                 times the contrast, which smooths (grad-cam's ``aug_smooth``) and costs six times
@@ -96,15 +103,17 @@ class Explainer:
         """
         if batch_size < 1:
             raise UsageError(f"batch_size is {batch_size}: use 1 or more")
-        self.method: Method = find_method(method)
-        self.options = self.method.checked_options(options)
         self.classifier = as_classifier(model)
+        compares = against is not None
+        chosen = choose(self.classifier, method, layer, budget=budget, compares=compares)
+        self.method: Method = chosen.method
+        self.options = self.method.checked_options({**chosen.options, **options})
         self.batch_size = batch_size
         self.seed = seed
         self.show_progress = show_progress
-        self.fusion = checked_fusion(fusion)
+        self.fusion = checked_fusion(fusion, self.method)
         self.contrast = checked_contrast(against, strength, self.classifier.class_names)
-        if self.contrast is not None and not self.method.differentiates:
+        if self.contrast is not None and not self.method.contrasts:
             raise UsageError(
                 f"{self.method.name} cannot explain one class against another: use a method of "
                 "gradients, such as hirescam, or targets=lambda logits: logits[:, 0] - logits[:, 1]"
@@ -117,7 +126,7 @@ class Explainer:
             )
         self.differentiable = differentiable
         self.augment = augment
-        self.layers = split(layer)
+        self.layers = split(chosen.layer)
         if self.options.get("tolerance") and (augment or len(self.layers) > 1):
             raise UsageError(
                 "tolerance is for the map of one layer: leave out augment and further layers"

@@ -7,19 +7,28 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mitate.errors import UsageError
+from mitate.explain.methods.table import Method
 from mitate.tensors import relative_to_maximum, resize_maps
 
 FUSIONS = ("max", "mean", "product")
+USUAL = FUSIONS[0]
 
 
-def checked_fusion(fusion: str) -> str:
-    """The name of a fusion.
+def checked_fusion(fusion: str | None, method: Method) -> str:
+    """The name of a fusion: without one the usual, and none where the method joins the layers.
 
     Raises:
-        UsageError: no such fusion.
+        UsageError: no such fusion, or one for a method that joins the layers itself.
     """
+    if not fusion:
+        return "" if method.joins_layers else USUAL
     if fusion not in FUSIONS:
         raise UsageError(f"fusion {fusion!r}: use one of {', '.join(FUSIONS)}")
+    if method.joins_layers:
+        raise UsageError(
+            f"{method.name} makes one map of all its layers by itself: leave out fusion, or use a "
+            "method of one layer, such as layercam"
+        )
     return fusion
 
 

@@ -15,13 +15,13 @@ from mitate.data.records import Record
 from mitate.drawing.colour import COLORMAP, OPACITY, overlay
 from mitate.drawing.sheet import Sheet, save_sheet
 from mitate.errors import ImageError
+from mitate.explain.choice import AUTO, Choice, choose, is_auto
 from mitate.explain.estimate import Estimate
 from mitate.explain.estimate import joined as joined_estimates
 from mitate.explain.explainer import Explainer
 from mitate.explain.explanation import Explanation, joined
 from mitate.explain.figure import draw
 from mitate.explain.files import as_json
-from mitate.explain.methods import find_method
 from mitate.explain.targets import checked_top_k
 from mitate.files import write_csv, write_text
 from mitate.models.classifier import Classifier
@@ -32,7 +32,7 @@ from mitate.view.photos import Shot, open_shot, shown_names, with_known_labels
 from mitate.view.segmenting import segmentation_panels
 
 ROWS = 8
-MODIFIERS = ("against", "strength", "augment")
+MODIFIERS = ("against", "strength", "augment", "budget")
 UNMARKED = (
     "no photo has a mask with anything in it where the network looks, so no share of energy is "
     "told: check the masks, and the mask value"
@@ -110,7 +110,8 @@ def explain_photos(
         mask_value: the value of index masks that marks the region.
         style: how overlays are drawn.
         shown: show progress.
-        **settings: of ``Explainer``: layer, fusion, against, strength, augment, batch_size, seed.
+        **settings: of ``Explainer``: layer, budget, fusion, against, strength, augment, batch_size,
+            seed.
 
     Raises:
         UsageError: an unknown method, layer, option or colormap, or more classes than there are.
@@ -157,22 +158,45 @@ def explainers_of(
 ) -> list[Explainer]:
     """One explainer a method, each with those of the options that it has.
 
+    A budget goes to ``auto``; a fusion to the methods that do not join the layers themselves.
+
     Raises:
-        UsageError: an unknown method, or an option that none of them has.
+        UsageError: an unknown method, or an option or setting that none of them has.
     """
-    found = [find_method(name) for name in dict.fromkeys(find_method(n).name for n in methods)]
+    chosen = _chosen(classifier, methods, settings)
     for name in options:
-        if not any(name in method.options for method in found):
-            found[0].checked_options({name: options[name]})
+        if not any(name in one.method.options for one in chosen):
+            chosen[0].method.checked_options({name: options[name]})
+    fusing = [one for one in chosen if not one.method.joins_layers] or chosen
     return [
         Explainer(
             classifier,
-            method.name,
-            **settings,
-            **{name: value for name, value in options.items() if name in method.options},
+            one.method.name,
+            one.layer,
+            **{**settings, "fusion": settings.get("fusion") if one in fusing else None},
+            **{**one.options, **_taken(one, options)},
         )
-        for method in found
+        for one in chosen
     ]
+
+
+def _taken(one: Choice, options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name in one.method.options}
+
+
+def _chosen(
+    classifier: Classifier, methods: Sequence[str], settings: dict[str, Any]
+) -> list[Choice]:
+    """Each method once; takes layer and budget out of the settings."""
+    layer, budget = settings.pop("layer", AUTO), settings.pop("budget", None)
+    compares = settings.get("against") is not None
+    spending = [name for name in methods if is_auto(name)] or methods[:1]
+    once: dict[str, Choice] = {}
+    for name in methods:
+        own = budget if name in spending else None
+        one = choose(classifier, name, layer, budget=own, compares=compares)
+        once.setdefault(one.method.name, one)
+    return list(once.values())
 
 
 def controls_beside(explainers: Sequence[Explainer], **settings: Any) -> list[Explainer]:

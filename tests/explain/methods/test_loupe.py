@@ -30,35 +30,49 @@ def search(network: Stages, batch: Tensor, classes: list[list[int]]) -> loupe.Se
     )
 
 
+@pytest.mark.parametrize("shows", [False, True])
 @pytest.mark.parametrize("target", [0, 3])
-def test_slopes_are_the_oracles(target: int) -> None:
+def test_slopes_are_the_oracles(target: int, shows: bool) -> None:
     network, batch = stages(), images(1)
     drawn = torch.rand(4, 8, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     found = search(network, batch, [[1, target]]).slopes(
-        torch.tensor([1]), drawn[None], level=0.4, price=7.0
+        torch.tensor([1]), drawn[None], level=0.4, price=7.0, behind=int(shows), shows=shows
     )
+    colour = batch[0].mean((-2, -1), keepdim=True).expand_as(batch[0])
     expected = optimised.slopes(
         network,
         batch[0],
         target,
         drawn.tolist(),
-        behind=masked.blurred(batch[0], 31, 50),
+        behind=colour if shows else masked.blurred(batch[0], 31, 50),
         level=0.4,
         price=7.0,
+        shows=shows,
     )
     torch.testing.assert_close(
         found[0], torch.tensor(expected, dtype=torch.float64), rtol=1e-5, atol=1e-8
     )
 
 
-def test_the_loss_by_hand() -> None:
-    masks = torch.tensor([[[0.0, 0.5], [0.5, 1.0]]] * 2, dtype=torch.float64)
-    hidden = torch.tensor([-1.0, 30.0], dtype=torch.float64)
+def test_the_share_by_hand() -> None:
+    seen = torch.tensor([-1.0, 30.0], dtype=torch.float64)
     odds = torch.tensor([3.0, -4.0], dtype=torch.float64)
-    made = loupe.loss(masks, hidden, odds, 6.0)
-    first = optimised.soft_plus(1.0) / optimised.soft_plus(5.0) + 3.0
-    second = 32.0 / optimised.soft_plus(-2.0) + 3.0
-    torch.testing.assert_close(made, torch.tensor([first, second], dtype=torch.float64))
+    first = optimised.soft_plus(1.0) / optimised.soft_plus(5.0)
+    second = 32.0 / optimised.soft_plus(-2.0)
+    hidden = loupe.share_left(seen, odds, shows=False)
+    torch.testing.assert_close(hidden, torch.tensor([first, second], dtype=torch.float64))
+    shown = loupe.share_left(seen, odds, shows=True)
+    torch.testing.assert_close(shown, torch.tensor([-first, -1.0], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("odds", [-60.0, -4.0, 0.0])
+def test_what_is_shown_pulls_no_harder_however_improbable_the_class_was(odds: float) -> None:
+    seen = torch.tensor([5.0], dtype=torch.float64, requires_grad=True)
+    whole = torch.tensor([odds], dtype=torch.float64)
+    loupe.share_left(seen, whole, shows=True).sum().backward()
+    expected = -optimised.logistic(7.0) / optimised.soft_plus(7.0)
+    assert seen.grad is not None
+    assert float(seen.grad) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("steps", [1, 7])
@@ -66,18 +80,26 @@ def test_the_map_is_the_oracles(steps: int) -> None:
     network, batch = stages(20.0), images(1)
     made = explainer(network, steps=steps, cells=4)(batch, targets=[[0, 3]]).maps
     classifier = Classifier.from_module(network, classes=networks.CLASSES)
-    glanced = Explainer(classifier, "glance")(batch, targets=[[0, 3]])
-    start = glanced.normalized()
+    early, last = (
+        Explainer(classifier, method, layer)(batch, targets=[[0, 3]])
+        for method, layer in (("hirescam", "fine"), ("gradcam", "coarse"))
+    )
+    last_map = nn.functional.interpolate(
+        last.normalized(), (4, 8), mode="bilinear", align_corners=False
+    )
+    product = last_map * early.normalized()
+    start = product / product.amax((-2, -1), keepdim=True)
     assert start.shape[-2:] == (4, 8)  # the mask's own grid: nothing is resized and back
-    behind = masked.blurred(batch[0], 31, 50)
+    blurred = masked.blurred(batch[0], 31, 50)
+    colour = batch[0].mean((-2, -1), keepdim=True).expand_as(batch[0])
     pixels = nn.functional.interpolate(start, SIZE, mode="bilinear", align_corners=False)
     for place, target in enumerate((0, 3)):
         begun = masked.averaged(pixels[0, place].tolist(), 4, 8)
         expected = optimised.loupe(
-            network, batch[0], target, start=begun, behind=behind, steps=steps
+            network, batch[0], target, start=begun, blurred=blurred, colour=colour, steps=steps
         )
         torch.testing.assert_close(
-            made[0, place], torch.tensor(expected, dtype=torch.float64), rtol=1e-4, atol=1e-6
+            made[0, place], torch.tensor(expected, dtype=torch.float64), rtol=1e-4, atol=1e-7
         )
     assert made.any()
 
@@ -115,7 +137,7 @@ def test_settled_masks_are_left_alone_and_the_cost_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "grid"), [((64, 64), (32, 32)), ((16, 96), (16, 96)), ((160, 64), (80, 32))]
+    ("size", "grid"), [((64, 64), (48, 48)), ((16, 96), (16, 96)), ((160, 64), (120, 48))]
 )
 def test_cells_are_square_and_no_smaller_than_pixels(
     size: tuple[int, int], grid: tuple[int, int]
@@ -161,9 +183,34 @@ class Closed(nn.Module):
         return self.inner(batch.detach())
 
 
-def test_a_network_without_gradients_is_told_what_to_use() -> None:
+@pytest.mark.parametrize("trains", [False, True])
+def test_a_network_without_gradients_is_told_what_to_use(trains: bool) -> None:
     with pytest.raises(UsageError, match=r"gives none for its input .* occlusion or rise"):
-        explainer(Closed(stages().requires_grad_(False)))(images())
+        explainer(Closed(stages().requires_grad_(trains)))(images())
+
+
+def test_a_class_against_another_is_refused_with_the_way_out() -> None:
+    with pytest.raises(UsageError, match=r"loupe cannot explain .* targets=lambda logits"):
+        explainer(stages(), against=1)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (512, 512), (64, 256), (256, 64)])
+def test_images_of_any_size_and_shape(size: tuple[int, int]) -> None:
+    batch = images(1, size).float()
+    batch[..., :16, :16] *= 40
+    made = explainer(stages(20.0).float(), steps=8)(batch, top_k=1)
+    assert made.maps.isfinite().all()
+    assert made.maps.any()
+
+
+def test_half_precision_is_near_single() -> None:
+    network, batch = stages(20.0).float(), images().float()
+    single = explainer(network, steps=12)(batch, targets=[0, 3])
+    half = explainer(network.bfloat16(), steps=12)(batch.bfloat16(), targets=[0, 3])
+    assert half.maps.dtype == torch.float32
+    assert half.maps.isfinite().all()
+    pair = torch.stack([single.maps.flatten(), half.maps.flatten()])
+    assert float(torch.corrcoef(pair)[0, 1]) > 0.9
 
 
 def test_functions_of_the_output_are_explained_at_any_scale() -> None:

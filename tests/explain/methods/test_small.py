@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mitate.errors import UsageError
 from mitate.explain import layers
 from mitate.explain.explainer import Explainer
 from mitate.explain.grid import Grid
@@ -35,7 +36,7 @@ def product_by_hand(network: Stages, image: Tensor, target: int) -> Tensor:
     large = nn.functional.interpolate(
         (last / last.max())[None, None], early.shape, mode="bilinear", align_corners=False
     )
-    return large[0, 0] * early / early.max()
+    return large[0, 0] * (early / early.max()) ** 2
 
 
 def test_glance_is_the_product_of_both_layers() -> None:
@@ -72,6 +73,13 @@ def test_a_class_against_another_has_a_map_of_its_own() -> None:
     plain = explainer(stages(), "glance")(images(), targets=[0, 0])
     other = explainer(stages(), "glance", against=1)(images(), targets=[0, 0])
     assert not torch.allclose(plain.maps, other.maps)
+
+
+@pytest.mark.parametrize("method", ["glance", "loupe"])
+@pytest.mark.parametrize("fusion", ["max", "product"])
+def test_a_fusion_means_nothing_and_is_refused(method: str, fusion: str) -> None:
+    with pytest.raises(UsageError, match=f"{method} makes one map of all its layers by itself"):
+        explainer(stages(), method, "fine + coarse", fusion=fusion)
 
 
 def listed(*rows: tuple[str, int]) -> list[Layer]:

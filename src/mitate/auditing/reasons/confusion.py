@@ -226,15 +226,15 @@ def _pair(
 
 def _against(explainer: Explainer, true: int) -> Explainer:
     """An explainer like this one, of a class against the true one."""
-    differentiates = explainer.method.differentiates
+    contrasts = explainer.method.contrasts
     return Explainer(
         explainer.classifier,
-        explainer.method.name if differentiates else CONTRASTIVE,
+        explainer.method.name if contrasts else CONTRASTIVE,
         explainer.layers,
         fusion=explainer.fusion,
         against=true,
         batch_size=explainer.batch_size,
         seed=explainer.seed,
         show_progress=False,
-        **(explainer.options if differentiates else {}),
+        **(explainer.options if contrasts else {}),
     )

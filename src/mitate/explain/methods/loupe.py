@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mitate.errors import UsageError
 from mitate.explain.methods.perturbed import blurred
-from mitate.explain.methods.small import Layers, glance
+from mitate.explain.methods.small import Layers, agreement
 from mitate.explain.methods.table import Cost, method
 from mitate.explain.scorer import Scorer
 from mitate.models.tasks import Task
@@ -29,7 +29,13 @@ SLACK = 2.0  # a class is gone at log-odds of 2 below even
 VANISHING = 15.0
 LIFT = 256.0  # of slopes, against underflow in half precision
 SETTLED, PATIENCE = 0.01, 3  # share of the mean mask that a step moves it by, and steps in a row
-TAIL = 1e-3  # of the start under the map: what the mask leaves out keeps an order
+NO_GRADIENT = (
+    "loupe follows gradients, and this network gives none for its input (it runs under no_grad, or "
+    "is quantised): use a method that only runs it, such as occlusion or rise"
+)
+POWER = 4  # of the mean mask
+TAIL = 1e-6  # of the start under the map: what the mask leaves out keeps an order
+HIDING = 1 / 3  # of the steps hide only; from there on every second one shows
 
 
 @method(
@@ -41,15 +47,17 @@ TAIL = 1e-3  # of the start under the map: what the mask leaves out keeps an ord
     own_grid=True,
 )
 def loupe(
-    pyramid: Layers, scorer: Scorer, *, steps: int = 60, cells: int = 32
+    pyramid: Layers, scorer: Scorer, *, steps: int = 60, cells: int = 48
 ) -> Float[Tensor, "b k h w"]:
-    """The smallest mask whose level sets, where they are blurred, take the class away.
+    """The smallest mask whose level sets take the class away where hidden, and keep it where shown.
 
-    It starts from ``glance`` and goes down the slopes of ``loss`` on a grid of its own, all images
-    and classes at once. Each step hides another level set, as a curve of deletion does, so that
-    the order of the mask's values is what is learned; and each step's price of the area is higher,
-    so that a cell stays as long as it is worth it. The map is the cube of the mean mask. A class
-    that does not go by hiding has none.
+    It starts from the product that ``glance`` makes, without its square, and goes down the slopes
+    of ``share_left`` and of the area's price, on a grid of its own, all images and classes at once.
+    Each step takes another level set, as a curve of deletion does, so that the order of the mask's
+    values is what is learned; and each step's price of the area is higher, so that a cell stays as
+    long as it is worth it. Steps take turns: one hides the level set behind the image's blur; the
+    next hides it behind the mean colour or, after the first third, shows it alone on that. The map
+    is the fourth power of the mean mask. Where nothing changes the class there is none.
 
     Args:
         pyramid: what ``glance`` needs.
@@ -63,7 +71,7 @@ def loupe(
     """
     if steps < 1 or cells < 1:
         raise UsageError("use 1 step and 1 cell or more")
-    start = _on_grid(relative_to_maximum(glance(pyramid)), scorer.images.shape[-2:], cells)
+    start = _on_grid(relative_to_maximum(agreement(pyramid)), scorer.images.shape[-2:], cells)
     search = Search.of(scorer)
     descent = Descent(BEGUN * start.flatten(0, 1), int(ROUGH * steps))
     for step in range(steps):
@@ -72,13 +80,15 @@ def loupe(
             break
         price = CHEAP * (DEAR / CHEAP) ** (step / max(1, steps - 1))
         level = LOWEST + (HIGHEST - LOWEST) * ((0.5 + step * GOLDEN) % 1)
+        odd = step % 2
+        shows = bool(odd) and step >= HIDING * steps
         slopes = [
-            search.slopes(chosen, descent.masks[chosen], level, price)
+            search.slopes(chosen, descent.masks[chosen], level, price, odd, shows)
             for chosen in torch.split(moving, scorer.batch_size)
         ]
         descent.step(moving, torch.cat(slopes))
     mean = descent.mean.reshape(start.shape)
-    return mean**3 + TAIL * start * (mean.amax((-2, -1), keepdim=True) > 0)
+    return mean**POWER + TAIL * start * (mean.amax((-2, -1), keepdim=True) > 0)
 
 
 @dataclass(frozen=True)
@@ -87,13 +97,13 @@ class Search:
 
     Attributes:
         scorer: runs the masked forwards.
-        behind: the images as they are seen where they are hidden.
+        behind: the images as they are seen where they are hidden: blurred, and their mean colour.
         odds: log-odds of the explained classes for the images.
         unit: what they are counted in: 1, and for a regression a quarter of the value's size.
     """
 
     scorer: Scorer
-    behind: Float[Tensor, "b channels H W"]
+    behind: tuple[Float[Tensor, "b channels H W"], Float[Tensor, "b channels H W"]]
     odds: Float[Tensor, "b k"]
     unit: Float[Tensor, "b k"]
 
@@ -103,12 +113,28 @@ class Search:
         odds = log_odds(at_least_single(scorer.whole), scorer.classes, scorer.task)
         sizes = odds.abs() / OF_A_VALUE if scorer.task == "regression" else torch.ones_like(odds)
         unit = torch.where(sizes > 0, sizes, 1)
-        return Search(scorer, blurred(scorer.images), odds / unit, unit)
+        images = scorer.images
+        colour = images.mean((-2, -1), keepdim=True).expand_as(images)
+        return Search(scorer, (blurred(images), colour), odds / unit, unit)
 
     def slopes(
-        self, numbers: Int[Tensor, " n"], masks: Float[Tensor, "n h w"], level: float, price: float
+        self,
+        numbers: Int[Tensor, " n"],
+        masks: Float[Tensor, "n h w"],
+        level: float,
+        price: float,
+        behind: int = 0,
+        shows: bool = False,
     ) -> Float[Tensor, "n h w"]:
         """The gradient of each mask's loss; ``numbers`` count images and, within them, classes.
+
+        Args:
+            numbers: which masks.
+            masks: their values.
+            level: of the level set that is taken.
+            price: of a mask of the whole image.
+            behind: which of the pictures behind.
+            shows: whether the level set alone is shown, and not hidden.
 
         Raises:
             UsageError: the network gives no gradient.
@@ -117,19 +143,18 @@ class Search:
         owners, places = numbers // classes, numbers % classes
         leaf = masks.detach().requires_grad_()
         pixels = level_set(self.scorer.upsampled(leaf), level)
-        logits = self.scorer.masked_logits(owners, 1 - pixels, self.behind)
-        if not logits.requires_grad:
-            raise UsageError(
-                "loupe follows gradients, and this network gives none for its input (it runs under "
-                "no_grad, or is quantised): use a method that only runs it, such as occlusion or "
-                "rise"
-            )
+        kept = pixels if shows else 1 - pixels
+        logits = self.scorer.masked_logits(owners, kept, self.behind[behind])
         self.scorer.advance(3 * len(owners))
         wanted = self.scorer.classes[owners, places, None]
-        hidden = log_odds(logits, wanted, self.scorer.task)[:, 0] / self.unit[owners, places]
-        worth = loss(leaf, hidden, self.odds[owners, places], price)
-        found: Tensor = torch.autograd.grad(LIFT * worth.sum(), leaf)[0]
-        return found.div(LIFT)
+        seen = log_odds(logits, wanted, self.scorer.task)[:, 0] / self.unit[owners, places]
+        if not seen.requires_grad:
+            raise UsageError(NO_GRADIENT)
+        left = share_left(seen, self.odds[owners, places], shows)
+        found = torch.autograd.grad(LIFT * left.sum(), leaf, allow_unused=True)[0]
+        if found is None:
+            raise UsageError(NO_GRADIENT)
+        return found / LIFT + price / masks[0].numel()
 
 
 def level_set(masks: Float[Tensor, "n 1 H W"], level: float) -> Float[Tensor, "n 1 H W"]:
@@ -139,26 +164,26 @@ def level_set(masks: Float[Tensor, "n 1 H W"], level: float) -> Float[Tensor, "n
     return edge.sub(low).div(high - low)
 
 
-def loss(
-    masks: Float[Tensor, "n h w"],
-    hidden: Float[Tensor, " n"],
-    odds: Float[Tensor, " n"],
-    price: float,
+def share_left(
+    seen: Float[Tensor, " n"], odds: Float[Tensor, " n"], shows: bool
 ) -> Float[Tensor, " n"]:
-    """The share of a class that hiding leaves, and the mask's price.
+    """The share of a class that hiding leaves, or less that share where the mask shows.
 
-    z(hidden + 2) / z(odds + 2) + price mean(mask), where z(x) = log(1 + exp x): of a sure class it
-    is the share of the log-odds, which has a slope however sure the network is, and of a class that
-    is hardly there the share of the probability. Once the class is gone it is flat.
+    z(seen + 2) / z(odds + 2), where z(x) = log(1 + exp x): of a sure class it is the share of the
+    log-odds, which has a slope however sure the network is, and of a class that is hardly there the
+    share of the probability. Once the class is gone it is flat. Where what is shown is surer than
+    the image, it has the slope of the logarithm of z, so that an improbable class pulls no harder
+    than others.
 
     Args:
-        masks: 1 where the image is hidden.
-        hidden: log-odds of the class where the mask hides.
+        seen: log-odds of the class where the mask hides, or shows.
         odds: of the image itself.
-        price: of a mask of the whole image.
+        shows: whether the mask shows.
     """
-    left = (_log_softplus(hidden + SLACK) - _log_softplus(odds + SLACK)).exp()
-    return left + price * masks.mean((-2, -1))
+    own, whole = _log_softplus(seen + SLACK), _log_softplus(odds + SLACK)
+    if not shows:
+        return (own - whole).exp()
+    return -(own - torch.maximum(own.detach(), whole)).exp()
 
 
 def _log_softplus(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:

@@ -9,6 +9,7 @@ from mitate.explain.methods.gradients import BACKWARD, gradcam, hirescam
 from mitate.explain.methods.table import method
 from mitate.tensors import relative_to_maximum, resize_maps
 
+SHARPNESS = 2  # the power of the early layers' maps in glance
 Layers = Sequence[tuple[Tensor, Tensor]]
 
 
@@ -20,19 +21,24 @@ Layers = Sequence[tuple[Tensor, Tensor]]
     "arXiv:2011.08891, multiplied as RefineCAM does, arXiv:2605.14641",
 )
 def glance(pyramid: Layers) -> Float[Tensor, "b k h w"]:
-    """Grad-CAM at the last layer times HiResCAM at an early one: the class, in small cells.
+    """Grad-CAM at the last layer times the square of HiResCAM at an early one.
 
     The last layer knows the class and has large cells; the early one has small cells and takes
-    any edge for the class. What both see is kept, on the early layer's grid. Of more layers, all
-    but that of the largest cells give a HiResCAM.
+    any edge for the class. What both see is kept, on the early layer's grid; the square leaves
+    less on faint edges. Of more layers, all but that of the largest cells give a HiResCAM.
 
     Args:
         pyramid: activations (b, c, h, w) and gradients (b, k, c, h, w) of each layer, the finest
             grid first.
     """
+    return agreement(pyramid, SHARPNESS)
+
+
+def agreement(pyramid: Layers, sharpness: int = 1) -> Float[Tensor, "b k h w"]:
+    """Grad-CAM at the layer of the largest cells times powers of HiResCAM at the others."""
     maps = [hirescam(*layer) for layer in pyramid[:-1] or pyramid]
     product: Tensor = gradcam(*pyramid[-1])
     for layer in reversed(maps):
         product = resize_maps(relative_to_maximum(product), layer.shape[-2:])
-        product = product * relative_to_maximum(layer)
+        product = product * relative_to_maximum(layer) ** sharpness
     return product

@@ -169,6 +169,11 @@ class Method:
         return not DERIVED.isdisjoint(self.needs)
 
     @property
+    def contrasts(self) -> bool:
+        """Whether it sees the score through its derivatives only, so that any score will do."""
+        return self.differentiates and "scorer" not in self.needs
+
+    @property
     def at_layer(self) -> bool:
         """Whether it looks at a layer; otherwise its maps are of the input's pixels."""
         return not AT_A_LAYER.isdisjoint(self.needs)
@@ -246,6 +251,7 @@ FAMILIES = (
 EXPLAINER_KEYWORDS = (
     "method",
     "layer",
+    "budget",
     "fusion",
     "against",
     "strength",
