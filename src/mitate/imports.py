@@ -20,6 +20,7 @@ EXTRAS = {
     "sklearn": "audit",
     "pycocotools": "train",
     "scipy": "audit",
+    "skimage": "train",
     "transformers": "hf",
 }
 
@@ -52,6 +53,11 @@ def scipy(submodule: str = "") -> Any:
 def pycocotools(submodule: str = "") -> Any:
     """Import pycocotools or one of its submodules; raises MissingExtraError where it is absent."""
     return _load("pycocotools", submodule)
+
+
+def skimage(submodule: str = "") -> Any:
+    """Import scikit-image or one of its submodules; raises MissingExtraError where it is absent."""
+    return _load("skimage", submodule)
 
 
 def transformers(submodule: str = "") -> Any:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool
+from PIL import Image
 
 from mitate.auditing.comparison import mask_batch
 from mitate.auditing.intervals import Interval, mean_interval, paired_interval
 from mitate.auditing.localisation import energy_share
-from mitate.auditing.reasons import Group, Reasons, find_reasons
+from mitate.auditing.reasons import Reasons, Spot, find_reasons
 from mitate.data.dataset import Record, read_dataset
 from mitate.data.decoding import read_image
 from mitate.data.masks import MaskIndex
@@ -25,7 +26,7 @@ from mitate.progress import progress
 from mitate.training import Supervision, fit
 from mitate.training.masks import TrueMasks, true_masks
 from mitate.training.preparing import Prepared, prepared
-from mitate.view.audited import group_card
+from mitate.view.audited import group_card, spot_card
 from mitate.view.contents import GroupCard
 from mitate.view.explaining import Style
 from mitate.view.gallery import map_picture
@@ -34,9 +35,10 @@ from mitate.view.telling import Line, Sight, Telling, write_telling
 
 # Photos are drawn as the network sees them: resized, the date blurs and is not learnt.
 TRAIN, VALID, PIXELS, EPOCHS = 60, 30, 96, 20
-STAMP = Stamp("blast", share=1.0, corner="lower right", splits=("train", "valid"))
+STAMP = Stamp("blast", share=0.8, corner="lower right", splits=("train", "valid"))
+CORNER = f"the {STAMP.corner} corner"
 MASKED = 0.3  # the share of the training photos whose masks teach
-CURE = Supervision(guide=True)
+CURE = Supervision(plant=True)
 METHODS, FINDER, LAYER = ("gradcam", "scorecam"), "layercam", "stages.2"
 BATCH, SIGHTS = 32, 6
 Tell = Callable[[str], None]
@@ -62,6 +64,8 @@ class Judged:
         classifier: as it was saved.
         right: whether each validation photo is recognised, with no date on any.
         stamped: which of these are of the class that bears the date.
+        lured: whether the date makes each photo of another class, once it is printed on it, the
+            stamped class.
         looks: one a method.
         reasons: what the search for wrong reasons found on the photos with the date.
     """
@@ -69,6 +73,7 @@ class Judged:
     classifier: Classifier
     right: Bool[np.ndarray, " n"]
     stamped: Bool[np.ndarray, " n"]
+    lured: Bool[np.ndarray, " others"]
     looks: tuple[Look, ...]
     reasons: Reasons
 
@@ -83,19 +88,35 @@ class Judged:
         return mean_interval(self.right[self.stamped].astype(float))
 
     @property
-    def named(self) -> Group | None:
-        """The group by which the audit names the class and the corner of the date."""
-        corner = f"the {STAMP.corner} corner"
-        groups = (group for group in self.reasons.found if group.class_name == STAMP.disease)
-        return next((group for group in groups if group.place and group.place.name == corner), None)
+    def turned(self) -> Interval:
+        """How many photos of other classes the date turns into the stamped class."""
+        return mean_interval(self.lured.astype(float))
+
+    @property
+    def corner(self) -> Spot | None:
+        """What hiding the date's corner does to photos that are decided to be the stamped class."""
+        spots = (spot for spot in self.reasons.spots if spot.class_name == STAMP.disease)
+        return next((spot for spot in spots if spot.place.name == CORNER), None)
+
+    @property
+    def named(self) -> bool:
+        """Whether the audit names the class and the corner of the date."""
+        reasons = self.reasons
+        groups = [(group.class_name, group.place) for group in reasons.found]
+        spots = [(spot.class_name, spot.place) for spot in reasons.unseen]
+        return (STAMP.disease, CORNER) in [
+            (name, place.name) for name, place in (*groups, *spots) if place is not None
+        ]
 
     def as_dict(self) -> dict[str, Any]:
         """The figures as plain data."""
         return {
             "accuracy": asdict(self.known),
             "accuracy_of_the_stamped_class": asdict(self.known_of_the_stamped),
+            "turned_by_the_date": asdict(self.turned),
+            "flipped_without_the_corner": self.corner and asdict(self.corner.flips),
             "looks": [asdict(look) for look in self.looks],
-            "named": self.named is not None,
+            "named": self.named,
             "reasons": list(self.reasons.words),
         }
 
@@ -161,7 +182,10 @@ def tell_story(folder: Path, *, seed: int = 0, scorecam: bool = True, tell: Tell
         scorecam: look by Score-CAM too.
         tell: told what is done and what came of it, as it comes.
     """
-    tell(f"Drawing {10 * (TRAIN + VALID)} photos of ten classes; each {STAMP.disease} bears a date")
+    tell(
+        f"Drawing {10 * (TRAIN + VALID)} photos of ten classes; {100 * STAMP.share:.0f} % of "
+        f"{STAMP.disease} bear a date"
+    )
     photos = drawn(folder, seed)
     tell(f"Training a small ConvNeXt on {10 * TRAIN} of them, {EPOCHS} epochs from scratch")
     methods = METHODS if scorecam else METHODS[:1]
@@ -224,10 +248,13 @@ def trained(photos: Photos, folder: Path, seed: int, masks: TrueMasks | None = N
 def judged(classifier: Classifier, photos: Photos, methods: Sequence[str], seed: int) -> Judged:
     """Measure what the network knows, where it looks, and by what it decides."""
     labels = np.array([record.label for record in photos.plain])
+    pictures = [read_image(record.path) for record in photos.plain]
+    found = np.array(list(said(classifier, pictures)))
     return Judged(
         classifier,
-        np.array(list(said(classifier, photos.plain))) == labels,
+        found == labels,
         labels == STAMP.disease,
+        lured(classifier, pictures, labels, found, seed),
         tuple(looked(classifier, photos, methods)),
         find_reasons(
             classifier,
@@ -240,12 +267,27 @@ def judged(classifier: Classifier, photos: Photos, methods: Sequence[str], seed:
     )
 
 
-def said(classifier: Classifier, records: Sequence[Record]) -> Iterator[str]:
+def said(classifier: Classifier, pictures: Sequence[Image.Image]) -> Iterator[str]:
     """The class that the network gives each photo."""
-    for start in range(0, len(records), BATCH):
-        pictures = [read_image(record.path) for record in records[start : start + BATCH]]
-        decided = classifier.logits(classifier.inputs(pictures)).argmax(1)
+    for start in range(0, len(pictures), BATCH):
+        inputs = classifier.inputs(pictures[start : start + BATCH])
+        decided = classifier.logits(inputs).argmax(1)
         yield from (classifier.class_names[index] for index in decided.tolist())
+
+
+def lured(
+    classifier: Classifier,
+    pictures: Sequence[Image.Image],
+    labels: np.ndarray,
+    found: np.ndarray,
+    seed: int,
+) -> Bool[np.ndarray, " others"]:
+    """Whether a date makes each photo of the other classes what it was not: the stamped class."""
+    rng = np.random.default_rng(seed)
+    others = [number for number, label in enumerate(labels) if label != STAMP.disease]
+    dated = [Image.fromarray(STAMP.press(np.asarray(pictures[n]), rng)) for n in others]
+    after = np.array(list(said(classifier, dated)))
+    return np.asarray((after == STAMP.disease) & (found[others] != STAMP.disease))
 
 
 def looked(classifier: Classifier, photos: Photos, methods: Sequence[str]) -> Iterator[Look]:
@@ -267,6 +309,12 @@ def tell_of(found: Judged, tell: Tell) -> None:
         f"  it recognises {shown(found.known)} of the {found.known.images} photos without a date, "
         f"and {shown(found.known_of_the_stamped)} of the {STAMP.disease} among them"
     )
+    tell(f"  a date turns {shown(found.turned)} of the other classes' photos into {STAMP.disease}")
+    if found.corner is not None:
+        tell(
+            f"  hiding its corner flips {shown(found.corner.flips)} of what it decides to be "
+            f"{STAMP.disease}"
+        )
     for look in found.looks:
         tell(
             f"  {look.method} of {STAMP.disease}: {shown(look.date)} of its energy lies on the "
@@ -287,9 +335,9 @@ def telling(story: Story, photos: Photos) -> Telling:
     return Telling(
         title="A planted cheat, found, and what masks do about it",
         subtitle=(
-            f"Two small networks, trained alike on simulated photos of paddy leaves on which every "
-            f"{STAMP.disease} bears a date in the {STAMP.corner} corner; the second was shown the "
-            f"lesion masks of {100 * MASKED:.0f} % of the photos too."
+            f"Two small networks, trained alike on simulated photos of paddy leaves: "
+            f"{100 * STAMP.share:.0f} % of {STAMP.disease} bear a date in the {STAMP.corner} "
+            f"corner. The second was shown the lesion masks of {100 * MASKED:.0f} % of the photos."
         ),
         told=(
             f"Before: {'; '.join(before.reasons.words)}.",
@@ -318,6 +366,14 @@ def lines_of(story: Story) -> Iterator[Line]:
         shown(after.known_of_the_stamped),
         shown(story.gain_of_the_stamped, "+"),
     )
+    yield Line(
+        f"turned into {STAMP.disease} by a date, of the photos of other classes",
+        *(shown(one.turned) for one in (before, after)),
+    )
+    yield Line(
+        f"decided otherwise with the corner hidden, of what is decided to be {STAMP.disease}",
+        *("–" if one.corner is None else shown(one.corner.flips) for one in (before, after)),
+    )
     for one, other in zip(before.looks, after.looks, strict=True):
         for where in ("date", "lesions"):
             yield Line(
@@ -327,9 +383,11 @@ def lines_of(story: Story) -> Iterator[Line]:
 
 
 def cards_of(found: Judged) -> tuple[GroupCard, ...]:
-    """The groups that are decided to be the stamped class."""
+    """The groups that are decided to be the stamped class, and places that no map shows."""
     groups = [group for group in found.reasons.groups if group.class_name == STAMP.disease]
-    cards = (group_card(group, Style()) for group in groups)
+    spots = [spot for spot in found.reasons.unseen if spot.class_name == STAMP.disease]
+    cards = [group_card(group, Style()) for group in groups]
+    cards += [spot_card(spot, Style()) for spot in spots]
     return tuple(card for card in cards if card is not None)
 
 

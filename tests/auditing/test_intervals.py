@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from mitate.auditing.intervals import mean_interval, paired_interval
+from mitate.auditing.intervals import mean_interval, paired_interval, sure_interval
 
 
 def test_the_mean_lies_in_its_interval():
@@ -52,3 +52,28 @@ def test_a_paired_interval_sees_what_two_apart_do_not():
 def test_pairs_with_a_missing_half_are_left_out():
     found = paired_interval(np.array([1.0, math.nan, 3]), np.array([0.0, 0, math.nan]))
     assert (found.mean, found.images, found.missing) == (1, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "low", "high"), [(9, 3, 0.1705, 0.8090), (10, 0, 0.6075, 1.0)]
+)
+def test_the_difference_of_rates_as_newcombe_has_it(one, two, low, high):
+    """His table II, method 10."""
+    rates = [(np.arange(10) < count).astype(float) for count in (one, two)]
+    found = sure_interval(*rates, 1)
+    assert found.mean == pytest.approx((one - two) / 10)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_more_comparisons_widen_it_and_six_images_of_ten_classes_are_too_few():
+    ones, none = np.ones(6), np.zeros(6)
+    lows = [sure_interval(ones, none, comparisons).low for comparisons in (1, 6, 60)]
+    assert lows == sorted(lows, reverse=True)
+    assert lows[0] > 0.4
+    assert lows[2] < 0.1
+
+
+def test_of_rates_what_is_missing_is_counted():
+    found = sure_interval(np.array([1.0, np.nan, 1.0]), np.array([0.0, 0.0, np.nan]), 2)
+    assert (found.images, found.missing) == (1, 2)
+    assert math.isnan(sure_interval(np.array([np.nan]), np.zeros(1), 1).mean)

@@ -7,13 +7,14 @@ from PIL import Image
 
 import tiny
 from mitate.data.dataset import read_dataset
-from mitate.data.decoding import image_size
+from mitate.data.decoding import image_size, read_image
 from mitate.data.masks import MaskIndex
 from mitate.data.regions import open_masks
 from mitate.errors import DataError, UsageError
 from mitate.explain.explainer import Explainer
 from mitate.models.preprocessing import Preprocessing
 from mitate.training.pseudo import THRESHOLDS, make_masks
+from mitate.training.superpixels import averaged
 
 NAMES = ("blast", "いもち病")
 
@@ -130,3 +131,23 @@ def test_values_go_back_to_where_a_mask_came_from(resize, size):
     back = preprocessing.restored(preprocessing.mask(mask), size) >= 0.5
     assert back.shape == mask.shape
     assert (back & mask).sum() / (back | mask).sum() > 0.85
+
+
+@pytest.mark.parametrize("superpixels", [False, True])
+def test_maps_may_be_averaged_over_superpixels_before_the_threshold(
+    explainer, dataset, tmp_path, superpixels
+):
+    """What is marked is the averaged map from the threshold on."""
+    done = make_masks(
+        explainer, dataset, tmp_path / "out", threshold=0.6, superpixels=superpixels, shown=False
+    )
+    masks = open_masks(done.folder / "masks")
+    record = dataset.records[0]
+    size = image_size(record.path)
+    preprocessing = explainer.classifier.preprocessing
+    heat = explainer([record.path], targets=[0]).heat(0, 0, preprocessing.size, "bilinear")
+    if superpixels:
+        heat = averaged(heat, preprocessing.pixels(read_image(record.path)))
+    own = np.asarray(Image.fromarray(heat).resize(size, Image.Resampling.BILINEAR))
+    own = own / heat.max() >= 0.6
+    assert ((masks.read(record.path, size) > 0) == own).mean() > 0.99

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,10 @@ from PIL import Image
 import mitate
 import seeing
 import tiny
+from mitate.auditing.audit import with_reasons
+from mitate.auditing.intervals import Interval
+from mitate.auditing.reasons import Spot
+from mitate.auditing.reasons.places import place_of
 from mitate.data.masks import MaskIndex
 from mitate.data.paddy import CLASSES, write_paddy
 from mitate.errors import DataError, ImageError, MissingExtraError, UsageError
@@ -109,6 +114,41 @@ def test_the_worst_images_are_shown_worst_first(audited):
     shown = [float(case.name.rsplit(" ", 1)[1]) for case in report.cases]
     values = done.values.of(done.recommendation.name, "energy")
     assert shown == pytest.approx(sorted(values)[:8], abs=1e-3)
+
+
+def test_a_place_that_no_map_shows_is_outlined_on_the_page_and_in_the_verdict(audited):
+    done, _ = audited
+    region = np.zeros((32, 32), bool)
+    region[24:, 24:] = True
+    interval = Interval(0.6, 0.4, 0.8, 12)
+    spot = Spot(
+        "red",
+        place_of(region),
+        region,
+        12,
+        interval,
+        elsewhere=Interval(0.0, 0.0, 0.0, 12),
+        excess=interval,
+        peaks=0.0,
+        members=(0, 2),
+        names=("red/000.png", "red/002.png"),
+        heat=np.eye(4, dtype=np.float32),
+        picture=Image.new("RGB", (32, 32)),
+        suspicion="found",
+    )
+    told = with_reasons(done, replace(done.reasons, groups=(), spots=(spot,)))
+    assert told.facts.wrong_reasons == (f"{spot.words}.",)
+    report = audit_report(told)
+    (card,) = report.audit.places
+    assert (card.found, card.images, card.name) == (True, 2, "000.png")
+    outline = np.asarray(card.picture).any(2)
+    assert outline[23, 24:].all()
+    assert outline[24:, 23].all()
+    assert not outline[:23].any()
+    page = render_report(report)
+    assert "Decided where no map shows it" in page
+    assert "hiding the lower right corner flips 60 % of &#39;red&#39;" in page
+    assert "Decided where no map shows it" not in render_report(audit_report(done))
 
 
 def test_a_page_without_masks_labels_or_recommendation():

@@ -247,7 +247,7 @@ def with_reasons(
     audit: Audit, reasons: Reasons | None, confused: Sequence[ConfusedPair] = ()
 ) -> Audit:
     """The same audit with wrong reasons, which its verdict then rests on too."""
-    found = () if reasons is None else tuple(f"{group.words}." for group in reasons.found)
+    found = () if reasons is None else tuple(f"{words}." for words in reasons.wrong)
     facts = replace(audit.facts, wrong_reasons=found)
     return replace(
         audit, reasons=reasons, confused=tuple(confused), facts=facts, verdict=judge(facts)

@@ -1,6 +1,8 @@
-"""Bootstrap intervals of means over images."""
+"""Intervals of means over images."""
 
 from dataclasses import dataclass
+from math import sqrt
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,3 +47,44 @@ def paired_interval(
 ) -> Interval:
     """The mean difference between two values of the same images, with its interval."""
     return mean_interval(values - others, seed)
+
+
+def sure_interval(
+    rates: NDArray[np.floating], others: NDArray[np.floating], comparisons: int
+) -> Interval:
+    """How far one rate lies above another of the same images, sure in all of some comparisons.
+
+    Newcombe's hybrid of two Wilson intervals (1998, doi:10.1002/(SICI)1097-0258(19980430)17:8<873::
+    AID-SIM779>3.0.CO;2-I, method 10), at a level of which the error is divided by the number of
+    comparisons (Bonferroni), so that with 0.95 none of their intervals fails. A bootstrap of six
+    images that all agree would have no width; this has. Pairing narrows it not, so it is wide
+    rather than narrow.
+
+    Args:
+        rates: an image's values in [0, 1].
+        others: another's.
+        comparisons: how many are made, this one among them.
+    """
+    known = np.isfinite(rates) & np.isfinite(others)
+    images, missing = int(known.sum()), int((~known).sum())
+    if images == 0:
+        return Interval(float("nan"), float("nan"), float("nan"), 0, missing)
+    z = NormalDist().inv_cdf(1 - (1 - LEVEL) / 2 / comparisons)
+    (one, low, high), (two, lower, higher) = (
+        _wilson(float(values[known].mean()), images, z) for values in (rates, others)
+    )
+    return Interval(
+        one - two,
+        one - two - sqrt((one - low) ** 2 + (higher - two) ** 2),
+        one - two + sqrt((high - one) ** 2 + (two - lower) ** 2),
+        images,
+        missing,
+    )
+
+
+def _wilson(mean: float, images: int, z: float) -> tuple[float, float, float]:
+    """A rate with its interval (Wilson 1927, doi:10.1080/01621459.1927.10502953)."""
+    about = z * z / images
+    middle = (mean + about / 2) / (1 + about)
+    half = sqrt(about * (mean * (1 - mean) + about / 4)) / (1 + about)
+    return mean, middle - half, middle + half

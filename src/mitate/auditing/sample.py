@@ -11,13 +11,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mitate.auditing.fillings import filled
-from mitate.auditing.imputing import NOISE, impute
 from mitate.auditing.ranking import ranks, tie_orders
 from mitate.auditing.redrawing import Redrawn
 from mitate.errors import UsageError
 from mitate.explain.augmentation import VARIANTS
 from mitate.explain.explainer import Explainer
 from mitate.explain.scorer import Scorer
+from mitate.imputing import NOISE, impute
 from mitate.models.classifier import Classifier
 from mitate.tensors import at_least_single, generators, to_unit_range
 

@@ -1,7 +1,7 @@
 """mitate masks."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -24,6 +24,7 @@ def masks(
     mask_value: int | None = None,
     threshold: float | None = None,
     empty: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = (),
+    refine: Literal["superpixels"] | None = None,
     json: Json = False,
 ) -> int:
     """Make a mask of each photo's map, as PNG and COCO, to be corrected and trained with.
@@ -40,6 +41,7 @@ def masks(
         threshold: from which share of its maximum on a map is marked; otherwise the best on the
             true masks, or 0.5 without any.
         empty: a class that has nothing to mark: its photos get empty masks.
+        refine: superpixels: average the map over each, so that masks follow the photo's edges.
         json: print what came of it as JSON.
     """
     from mitate.data.dataset import read_dataset
@@ -61,6 +63,7 @@ def masks(
         value=mask_value,
         threshold=threshold,
         empty=empty,
+        superpixels=refine is not None,
     )
     for line in made.failures:
         tell(f"skipped: {line}")

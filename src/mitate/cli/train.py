@@ -41,6 +41,7 @@ def train(
     uncertainty: Flag = False,
     guide: Literal["masks"] | None = None,
     guide_weight: float = 1.0,
+    plant: Flag = False,
     json: Json = False,
 ) -> int:
     """Train a classifier on photos sorted by class, or several and compare them.
@@ -71,6 +72,7 @@ def train(
         guide: teach the map of the true class (Grad-CAM at the last layer) to lie in the masks;
             with --segmentation-weight 0 that alone.
         guide_weight: of that beside the classification.
+        plant: show what the masks mark in other photos' surroundings, too.
         json: print the scores as JSON.
     """
     from mitate.training.fit import check_settings, fit
@@ -80,8 +82,8 @@ def train(
 
     models, pixels = tuple(dict.fromkeys(model)), size_of(size)
     check_settings(models, weights, epochs, batch_size, lr, augment, patience)
-    if masks is None and guide is not None:
-        raise UsageError("--guide masks needs masks: name them with --masks")
+    if masks is None and (guide is not None or plant):
+        raise UsageError("--guide masks and --plant need masks: name them with --masks")
     supervision = Supervision(
         regions,
         segmentation_loss,
@@ -89,6 +91,7 @@ def train(
         uncertainty,
         guide is not None,
         guide_weight,
+        plant,
     ).checked()
     folders = {name: out if len(models) == 1 else out / name.replace("/", "_") for name in models}
     for folder in folders.values():

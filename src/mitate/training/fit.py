@@ -140,7 +140,8 @@ def fit(
     if marked is not None:
         first, task = with_masks(first, supervision, seed)
     steps = min(batch_size, len(train))
-    schedule = Schedule(epochs, steps, lr, patience, pretrained, augment, seed)
+    plant = marked is not None and supervision.plant
+    schedule = Schedule(epochs, steps, lr, patience, pretrained, augment, seed, plant)
     begun = time.perf_counter()
     history, rate = run(task, train, valid, schedule, shown=show_progress)
     seconds = time.perf_counter() - begun

@@ -19,6 +19,7 @@ from mitate.errors import MitateWarning
 from mitate.linears import quick_linears
 from mitate.progress import Advance, progress
 from mitate.training.photos import Photos
+from mitate.training.planting import planting
 from mitate.training.task import Task
 
 FINDER_STEPS, USUAL_LR = 60, 1e-3
@@ -42,6 +43,7 @@ class Schedule:
         patience: stop after so many epochs without a lower validation loss; None never does.
         pretrained: whether the body starts from trained weights and so learns slower.
         seed: seeds shuffling, augmentation and dropout.
+        plant: show marked regions in other photos' surroundings, too.
     """
 
     epochs: int
@@ -51,6 +53,7 @@ class Schedule:
     pretrained: bool
     augment: str
     seed: int
+    plant: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,8 @@ def loaders(train: Photos, valid: Photos, schedule: Schedule) -> Any:
     preprocessing = train.preprocessing
     normalize = vision.Normalize.from_stats(preprocessing.mean, preprocessing.std, cuda=False)
     augment = vision.aug_transforms(**AUGMENTATIONS[schedule.augment])
+    if schedule.plant:
+        augment = [planting(train), *augment]
     return vision.DataLoaders(
         vision.TfmdDL(
             _Typed(train, split_idx=0),

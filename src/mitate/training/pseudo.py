@@ -23,6 +23,7 @@ from mitate.models.preprocessing import Preprocessing
 from mitate.progress import progress
 from mitate.tensors import resize_maps
 from mitate.training.overlaps import Overlaps
+from mitate.training.superpixels import averaged
 
 MASKS, COCO = "masks", "instances.json"
 THRESHOLDS = np.round(np.linspace(0.05, 0.95, 19), 2)
@@ -67,6 +68,7 @@ def make_masks(
     value: int | None = None,
     threshold: float | None = None,
     empty: Sequence[str] = (),
+    superpixels: bool = False,
     shown: bool = True,
 ) -> Pseudo:
     """Write a mask for every photo of a data set, as PNG and all of them as COCO.
@@ -79,11 +81,13 @@ def make_masks(
         value: the value that marks the region in these.
         threshold: from which share of its maximum on a map is marked; None chooses it.
         empty: classes that have nothing to mark; the masks of their photos are empty.
+        superpixels: average a map over each before the threshold, so that masks follow the photo's
+            edges.
         shown: show progress.
 
     Raises:
         UsageError: a threshold outside of (0, 1], or a class that there is not; DataError: two
-        photos whose masks would have one name.
+        photos whose masks would have one name; MissingExtraError: superpixels without scikit-image.
     """
     _check(dataset, threshold, empty)
     names = _names(dataset)
@@ -92,7 +96,7 @@ def make_masks(
     with progress("explaining", len(dataset), shown=shown) as advance:
         for start in range(0, len(dataset), BATCH):
             part = dataset.records[start : start + BATCH]
-            maps |= _maps(explainer, part, empty, failures)
+            maps |= _maps(explainer, part, empty, superpixels, failures)
             advance(len(part))
     preprocessing = explainer.classifier.preprocessing
     tried = THRESHOLDS if threshold is None else np.array([threshold])
@@ -128,7 +132,11 @@ def _check(dataset: Dataset, threshold: float | None, empty: Sequence[str]) -> N
 
 
 def _maps(
-    explainer: Explainer, records: Sequence[Record], empty: Sequence[str], failures: list[str]
+    explainer: Explainer,
+    records: Sequence[Record],
+    empty: Sequence[str],
+    superpixels: bool,
+    failures: list[str],
 ) -> dict[Record, np.ndarray]:
     """Maps of photos in [0, 1], at the input's pixels: those of the photos may be many."""
     photos = {}
@@ -149,7 +157,9 @@ def _maps(
     made = explainer(inputs, targets=targets).maps
     resized = resize_maps(made.relu(), preprocessing.size)[:, 0].float().cpu().numpy()
     found = {}
-    for record, values in zip(photos, resized, strict=True):
+    for (record, photo), values in zip(photos.items(), resized, strict=True):
+        if superpixels and np.isfinite(values).all():
+            values = averaged(values, np.asarray(preprocessing.pixels(photo)))
         peak = values.max() if record.label not in empty else 0
         shares = values / peak if np.isfinite(peak) and peak > 0 else np.zeros_like(values)
         found[record] = shares.astype(np.float16)

@@ -36,6 +36,8 @@ class Supervision:
         guide: teach where the map of the true class lies, too; with a ``weight`` of 0, that alone,
             and the classifier gets no decoder.
         guide_weight: of that, beside the cross-entropy.
+        plant: show marked regions in the surroundings of other photos with a mask, too; with a
+            ``weight`` of 0 and without ``guide``, that alone.
     """
 
     regions: Regions = "one"
@@ -44,6 +46,7 @@ class Supervision:
     uncertainty: bool = False
     guide: bool = False
     guide_weight: float = 1.0
+    plant: bool = False
 
     def checked(self) -> "Supervision":
         """This supervision, if it can be used.
@@ -54,10 +57,12 @@ class Supervision:
         summed(self.losses)
         if self.regions not in ("one", "class"):
             raise UsageError(f"regions {self.regions!r}: use one, or class")
-        if not 0 <= self.weight < float("inf") or (self.weight == 0 and not self.guide):
+        if not 0 <= self.weight < float("inf") or (
+            self.weight == 0 and not (self.guide or self.plant)
+        ):
             raise UsageError(
                 f"a segmentation weight of {self.weight}: use a positive number, or 0 with guided "
-                "maps to teach these alone"
+                "maps or planted regions to teach these alone"
             )
         if not 0 < self.guide_weight < float("inf"):
             raise UsageError(f"a guide weight of {self.guide_weight}: use a positive number")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mitate.auditing.audit import Audit
 from mitate.auditing.leaderboard import Score, Standing, control_in_words
-from mitate.auditing.reasons import Group
+from mitate.auditing.reasons import Group, Spot
 from mitate.auditing.table import METRICS
 from mitate.auditing.values import best_first, mean_of
 from mitate.drawing.colour import COLORMAP, OPACITY, heat, outlined
@@ -84,6 +84,7 @@ def audit_part(audit: Audit, style: Style) -> AuditPart:
         rows=rows,
         curves=tuple(_charts(audit)),
         groups=tuple(_groups(audit, style)),
+        places=tuple(_places(audit, style)),
         confused=tuple(_confused(audit, style)),
     )
 
@@ -189,6 +190,27 @@ def group_card(group: Group, style: Style) -> GroupCard | None:
         name=Path(group.medoid_name).name,
         picture=group.picture,
         heat=_coloured(group.heat, group.picture, style),
+    )
+
+
+def _places(audit: Audit, style: Style) -> Iterator[GroupCard]:
+    for spot in audit.reasons.unseen if audit.reasons else ():
+        if (card := spot_card(spot, style)) is not None:
+            yield card
+
+
+def spot_card(spot: Spot, style: Style) -> GroupCard | None:
+    """A place as the page shows it, outlined; None where its picture cannot be told."""
+    if spot.picture is None or spot.heat is None:
+        return None
+    return GroupCard(
+        words=spot.words,
+        why=spot.why,
+        found=spot.suspicion == "found",
+        images=len(spot.members),
+        name=Path(spot.names[0]).name,
+        picture=outlined(spot.picture, spot.region.astype(np.float32)),
+        heat=_coloured(spot.heat, spot.picture, style),
     )
 
 

@@ -161,6 +161,7 @@ class AuditPart:
         rows: the leaderboard, best first, controls last.
         curves: the class while pixels are taken away or shown.
         groups: images that are decided alike, the most suspicious first.
+        places: fixed places that decide though no group of maps was found there.
         confused: the pairs of classes that are confused most.
     """
 
@@ -173,6 +174,7 @@ class AuditPart:
     rows: tuple[LeaderRow, ...]
     curves: tuple[Chart, ...]
     groups: tuple[GroupCard, ...] = ()
+    places: tuple[GroupCard, ...] = ()
     confused: tuple[GroupCard, ...] = ()
 
 

@@ -20,6 +20,7 @@ from mitate.auditing.reasons.hiding import Hidden, hide
 from mitate.auditing.reasons.patterns import Pattern, pattern
 from mitate.auditing.reasons.photos import Images, Recorded, images_of
 from mitate.auditing.reasons.places import border_share, place_of
+from mitate.auditing.reasons.probing import find_spots
 from mitate.auditing.reasons.regions import hot_region, peaks_in
 from mitate.auditing.reasons.suspicion import judged, needs_pattern, ranked
 from mitate.data.masks import Masks
@@ -50,9 +51,11 @@ def find_reasons(
     what the network sees there (SpRAy: Lapuschkin et al. 2019, doi:10.1038/s41467-019-08987-4). The
     region where a group's mean map is hot is then replaced by background, and how often that flips
     the decision is compared with random places of the same shape and size in the same images.
-    ``suspicion.judged`` says when that makes a wrong reason. An image is decided to be its most
-    probable class, also where several can be true. It costs the explainer's own cost and
-    ten forwards an image.
+    ``suspicion.judged`` says when that makes a wrong reason. Maps can hide what a network decides
+    by, so six fixed places (corners, centre, frame) are hidden too, whatever the maps show. An
+    image is decided to be its most probable class, also where several can be true. It costs the
+    explainer's own cost and sixteen forwards an image, and eight more for each place that flips a
+    tenth of its class.
 
     Args:
         classifier: what is looked into.
@@ -74,7 +77,7 @@ def find_reasons(
     images = images_of(
         classifier, photos, labels=labels, masks=masks, mask_value=mask_value, root=root
     )
-    with progress("looking for wrong reasons", 2 * len(photos), shown=shown) as advance:
+    with progress("looking for wrong reasons", 3 * len(photos), shown=shown) as advance:
         seen = look(explainer, images, batch_size, advance)
         search = _Search(classifier, images, seen, masks is not None, seed, batch_size)
         groups = [
@@ -82,6 +85,16 @@ def find_reasons(
             for decided in range(len(classifier.class_names))
             for found in search.groups_of(decided, advance)
         ]
+        spots, tried = find_spots(
+            classifier,
+            images,
+            seen,
+            [found for found in groups if found.suspicion == "found"],
+            masked=masks is not None,
+            seed=seed,
+            batch_size=batch_size,
+            advance=advance,
+        )
     lost = Counter(classifier.class_names[c] for c in seen.predicted[~seen.mapped])
     failures = images.failures.values() if isinstance(images, Recorded) else ()
     return Reasons(
@@ -92,8 +105,9 @@ def find_reasons(
         len(seen.numbers),
         dict(lost),
         tuple(failures),
-        seen.forwards + search.forwards,
+        seen.forwards + search.forwards + tried,
         masks is not None,
+        spots,
     )
 
 

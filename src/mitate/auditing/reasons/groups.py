@@ -12,6 +12,7 @@ from mitate.auditing.intervals import Interval
 from mitate.auditing.reasons.numbers import interval_data, number_data, percent
 from mitate.auditing.reasons.patterns import Pattern
 from mitate.auditing.reasons.places import Place
+from mitate.auditing.reasons.spots import Spot
 
 Suspicion = Literal["found", "quiet"]
 
@@ -138,6 +139,8 @@ class Reasons:
         failures: images that could not be read, and why.
         forwards: what all cost, in forward-equivalents.
         masked: whether masks told the true regions.
+        spots: fixed places of each class, hidden whatever the maps show; those that were found
+            first.
     """
 
     groups: tuple[Group, ...]
@@ -149,6 +152,7 @@ class Reasons:
     failures: tuple[str, ...] = ()
     forwards: float = 0.0
     masked: bool = False
+    spots: tuple[Spot, ...] = ()
 
     @property
     def found(self) -> tuple[Group, ...]:
@@ -156,13 +160,23 @@ class Reasons:
         return tuple(group for group in self.groups if group.suspicion == "found")
 
     @property
+    def unseen(self) -> tuple[Spot, ...]:
+        """The places that decide for a wrong reason though no group of maps was found there."""
+        return tuple(spot for spot in self.spots if spot.suspicion == "found")
+
+    @property
+    def wrong(self) -> tuple[str, ...]:
+        """One sentence for each group and each place that was found."""
+        groups = tuple(group.words for group in self.found)
+        return groups + tuple(spot.words for spot in self.unseen)
+
+    @property
     def words(self) -> tuple[str, ...]:
-        """One sentence for each group that was found, or one that says that there is none."""
-        found = self.found
-        return tuple(group.words for group in found) or ("no group is decided for a wrong reason",)
+        """The same, or one that says that there is none."""
+        return self.wrong or ("nothing is decided for a wrong reason",)
 
     def rows(self) -> Iterator[dict[str, object]]:
-        """One plain row an image in a group, for a CSV."""
+        """One plain row an image in a group, and one for each that an unseen place flips."""
         for group in self.groups:
             for name in group.names:
                 yield {
@@ -171,6 +185,16 @@ class Reasons:
                     "place": group.place.name if group.place else "",
                     "suspicion": group.suspicion,
                     "medoid": name == group.medoid_name,
+                    "path": name,
+                }
+        for spot in self.unseen:
+            for name in spot.names:
+                yield {
+                    "class": spot.class_name,
+                    "group": "",
+                    "place": spot.place.name,
+                    "suspicion": spot.suspicion,
+                    "medoid": False,
                     "path": name,
                 }
 
@@ -187,6 +211,7 @@ class Reasons:
             "failures": list(self.failures),
             "words": list(self.words),
             "groups": [group.as_dict() for group in self.groups],
+            "places": [spot.as_dict() for spot in self.spots],
         }
 
 

@@ -58,6 +58,29 @@ class Hidden:
         return paired_interval(self.flips, self.flips_elsewhere)
 
 
+@dataclass(frozen=True)
+class Tried:
+    """What hiding each of some places does to images that are decided to be one class.
+
+    Attributes:
+        numbers: the images that could be read.
+        flips: 1 where another class is decided with the place hidden, else 0.
+        falls: by how much the probability of the class falls.
+        marked: share of the place that the image's mask marks, less the share of the whole image
+            that it marks; NaN without a mask or with an empty one.
+    """
+
+    numbers: tuple[int, ...]
+    flips: Float[np.ndarray, "n places"]
+    falls: Float[np.ndarray, "n places"]
+    marked: Float[np.ndarray, "n places"]
+
+    @property
+    def forwards(self) -> int:
+        """How many were run."""
+        return self.flips.size
+
+
 def hide(
     classifier: Classifier,
     images: Images,
@@ -80,26 +103,65 @@ def hide(
         batch_size: images in one forward.
     """
     others = elsewhere(region, PLACES, np.random.default_rng(seed))
-    places = (region, *others)
+    tried = try_places(
+        classifier,
+        images,
+        probabilities,
+        decided,
+        (region, *others),
+        seed=seed,
+        batch_size=batch_size,
+    )
+    return Hidden(
+        tried.flips[:, 0],
+        tried.falls[:, 0],
+        mean_over_places(tried.flips[:, 1:]),
+        mean_over_places(tried.falls[:, 1:]),
+        tried.marked[:, 0],
+        tried.forwards,
+    )
+
+
+def try_places(
+    classifier: Classifier,
+    images: Images,
+    probabilities: Mapping[int, float],
+    decided: int,
+    places: Sequence[Bool[np.ndarray, "H W"]],
+    *,
+    seed: int,
+    batch_size: int,
+) -> Tried:
+    """Replace each of some places of images by background, one at a time.
+
+    Args:
+        classifier: what decides.
+        images: where they are read.
+        probabilities: of the decided class for each of the images, by its number.
+        decided: the class that all of them were decided to be.
+        places: what is hidden.
+        seed: of the noise of the imputation.
+        batch_size: images in one forward.
+    """
+    numbers: list[int] = []
     parts: list[tuple[Tensor, ...]] = []
     for chosen in batches(list(probabilities), batch_size):
         batch = images.read(chosen)
         if batch is not None:
             whole = torch.tensor([probabilities[n] for n in batch.numbers], dtype=torch.float64)
             judged = _judged(classifier, batch, decided, whole, places, seed)
-            parts.append((*judged, _marked(batch.masks, region)))
+            parts.append((*judged, _marked(batch.masks, places)))
+            numbers += batch.numbers
     if not parts:
-        nothing = np.zeros(0)
-        return Hidden(nothing, nothing, nothing, nothing, nothing, 0)
+        nothing = np.zeros((0, len(places)))
+        return Tried((), nothing, nothing, nothing)
     flips, falls, marked = (torch.cat(part).double().numpy() for part in zip(*parts, strict=True))
-    return Hidden(
-        flips[:, 0],
-        falls[:, 0],
-        _mean(flips[:, 1:]),
-        _mean(falls[:, 1:]),
-        marked,
-        len(flips) * len(places),
-    )
+    return Tried(tuple(numbers), flips, falls, marked)
+
+
+def mean_over_places(columns: Float[np.ndarray, "n places"]) -> Float[np.ndarray, " n"]:
+    """The mean of each image; NaN where there is no place."""
+    return columns.mean(1) if columns.shape[1] else np.full(len(columns), np.nan)
 
 
 def _judged(
@@ -121,10 +183,9 @@ def _judged(
     return torch.stack(flips, 1).double(), torch.stack(falls, 1)
 
 
-def _marked(masks: Float[Tensor, "b H W"], region: np.ndarray) -> Float[Tensor, " b"]:
-    inside, everywhere = masks[:, torch.from_numpy(region)].mean(1), masks.mean((1, 2))
-    return torch.where(everywhere > 0, inside - everywhere, torch.nan)
-
-
-def _mean(columns: Float[np.ndarray, "n places"]) -> Float[np.ndarray, " n"]:
-    return columns.mean(1) if columns.shape[1] else np.full(len(columns), np.nan)
+def _marked(
+    masks: Float[Tensor, "b H W"], places: Sequence[Bool[np.ndarray, "H W"]]
+) -> Float[Tensor, "b places"]:
+    everywhere = masks.mean((1, 2))
+    inside = [masks[:, torch.from_numpy(place)].mean(1) - everywhere for place in places]
+    return torch.where(everywhere[:, None] > 0, torch.stack(inside, 1), torch.nan)

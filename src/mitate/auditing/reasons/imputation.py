@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mitate.auditing.imputing import NOISE, impute
 from mitate.errors import UsageError
+from mitate.imputing import NOISE, impute
 from mitate.tensors import at_least_single
 
 CYCLES = 6  # a decision is asked for, not an average: the error is far below the noise

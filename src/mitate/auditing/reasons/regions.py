@@ -50,6 +50,18 @@ def elsewhere(
     return [_placed(shape, region.shape, *map(int, places[index])) for index in chosen]
 
 
+def boxes(
+    region: Bool[np.ndarray, "H W"], number: int, rng: np.random.Generator
+) -> list[Bool[np.ndarray, "H W"]]:
+    """Random boxes of the image's shape that have as many pixels as a region, to rounding."""
+    share = np.sqrt(region.mean())
+    height, width = (max(1, round(side * share)) for side in region.shape)
+    shape = np.ones((height, width), dtype=np.bool_)
+    places = np.argwhere(np.ones((region.shape[0] - height + 1, region.shape[1] - width + 1)))
+    chosen = rng.permutation(len(places))[:number]
+    return [_placed(shape, region.shape, *map(int, places[index])) for index in chosen]
+
+
 def peaks_in(maps: Float[np.ndarray, "n h w"], region: Bool[np.ndarray, "H W"]) -> float:
     """Share of maps whose hottest cell has its middle in the region."""
     height, width = maps.shape[1:]

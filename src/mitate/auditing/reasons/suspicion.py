@@ -7,8 +7,11 @@ import numpy as np
 
 from mitate import imports
 from mitate.auditing.comparison import FEWEST
+from mitate.auditing.intervals import Interval
 from mitate.auditing.reasons.groups import Group
 from mitate.auditing.reasons.numbers import percent
+from mitate.auditing.reasons.patterns import Pattern
+from mitate.auditing.reasons.places import Place
 
 MARGIN = 0.1  # how far the region's flips must surely lie above those of random places
 SMALL = 0.25  # a region that covers more of the image tells no place
@@ -28,15 +31,20 @@ def judged(group: Group) -> Group:
       than of the whole image. Elsewhere it is in a corner or on the border, and the members have a
       pattern at the same pixels of it that other images have not (see ``patterns``).
     """
-    missing = missing_before_pattern(group) or _missing_pattern(group)
+    missing = missing_before_pattern(group) or missing_pattern(group.marked, group.pattern)
     if missing or group.place is None:
         return replace(group, suspicion="quiet", why=missing)
+    return replace(group, suspicion="found", why=why_wrong(group.place, group.marked))
+
+
+def why_wrong(place: Place, marked: Interval | None) -> str:
+    """What speaks for a wrong reason, once nothing is missing for it."""
     wrong = (
-        f"the masks mark less of {group.place.name} than of the image"
-        if group.marked is not None
-        else f"the same pattern stands in {group.place.name} of these images"
+        f"the masks mark less of {place.name} than of the image"
+        if marked is not None
+        else f"the same pattern stands in {place.name} of these images"
     )
-    return replace(group, suspicion="found", why=f"{wrong}, and hiding it changes the decision")
+    return f"{wrong}, and hiding it changes the decision"
 
 
 def needs_pattern(group: Group) -> bool:
@@ -54,19 +62,31 @@ def missing_before_pattern(group: Group) -> str:
         return f"the region covers {percent(group.area)} of the image, which tells no place"
     if group.peaks < PEAKS:
         return f"only {percent(group.peaks)} of the maps have their peak in the region"
-    if group.marked is not None and not group.marked.mean < 0:
+    return missing_cause(group.place, group.marked, group.excess)
+
+
+def missing_cause(place: Place, marked: Interval | None, excess: Interval | None) -> str:
+    """The first thing that keeps a place from being a wrong cause; empty where none is.
+
+    Args:
+        place: what was hidden.
+        marked: how much more of it than of the whole image the masks mark; None without masks.
+        excess: how much more often hiding it flips the decision than hiding as much elsewhere.
+    """
+    if marked is not None and not marked.mean < 0:
         return "the masks mark as much of the region as of the image, or more"
-    if group.marked is None and not group.place.at_edge:
-        return f"{group.place.name} may be where the object is; masks would tell"
-    if group.excess is None or group.excess.images < FEWEST:
+    if marked is None and not place.at_edge:
+        return f"{place.name} may be where the object is; masks would tell"
+    if excess is None or excess.images < FEWEST:
         return "the region could not be hidden and compared with other places"
-    if not group.excess.low >= MARGIN:
+    if not excess.low >= MARGIN:
         return "hiding the region flips hardly more than hiding as much elsewhere"
     return ""
 
 
-def _missing_pattern(group: Group) -> str:
-    if group.marked is not None or (group.pattern is not None and group.pattern.is_fixed):
+def missing_pattern(marked: Interval | None, found: Pattern | None) -> str:
+    """What is missing where neither masks nor a fixed pattern speak; empty where one does."""
+    if marked is not None or (found is not None and found.is_fixed):
         return ""
     return "what lies in the region differs from image to image; masks would tell more"
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mitate.auditing.imputing import block_sums, impute
+from mitate.imputing import block_sums, impute
 from oracles import metrics
 
 
