@@ -1,12 +1,14 @@
 """Every method on small things: where its maps lie, what the class loses by them, and the cost.
 
-python -m benchmarks.small_things [--quick] [CLASSIFIER DATA MASK_VALUE SPLIT]
+python -m benchmarks.small_things [--quick] [--photos N] [CLASSIFIER DATA MASK_VALUE SPLIT]
 
 Without arguments it takes the coffee leaves, the magnetic tiles and the sample photos beside this
 checkout and the demo's paddy photos, training what is not trained yet under out/small, and writes
-benchmarks/SMALL_THINGS.md. With --quick it takes four photos and two methods and writes nothing.
+benchmarks/SMALL_THINGS.md; --photos takes another number of each than 80. With --quick it takes
+four photos and three methods and writes nothing.
 """
 
+import argparse
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -20,7 +22,7 @@ from torch import Tensor
 
 from mitate import Classifier, Explainer
 from mitate.auditing.intervals import Interval, mean_interval, paired_interval
-from mitate.auditing.localisation import energy_share
+from mitate.auditing.localisation import energy_share, pointing
 from mitate.data.dataset import Record, read_dataset
 from mitate.data.masks import MaskIndex
 from mitate.errors import MitateError
@@ -62,22 +64,25 @@ class Photos:
 def main() -> None:
     """Measure and write the tables."""
     warnings.simplefilter("ignore")
-    named = [word for word in sys.argv[1:] if not word.startswith("--")]
-    quick = "--quick" in sys.argv
-    sets = [_named(*named)] if named else list(_beside())
+    parser = argparse.ArgumentParser()
+    parser.add_argument("named", nargs="*", metavar="CLASSIFIER DATA MASK_VALUE SPLIT")
+    parser.add_argument("--photos", type=int, default=PHOTOS)
+    parser.add_argument("--quick", action="store_true")
+    given = parser.parse_args()
+    names = ("gradcam", *OWN) if given.quick else tuple(METHODS)
+    sets = [_named(*given.named)] if given.named else list(_beside())
     lines = ["# Small things", "", "Written by `make bench-small`.", ""]
     for photos in sets:
-        lines += [*table(photos, quick), ""]
+        lines += [*table(photos, names, 4 if given.quick else given.photos), ""]
     print("\n".join(lines))
-    if not named and not quick:
+    if not given.named and not given.quick:
         RESULTS.write_text("\n".join(lines), encoding="utf-8")
 
 
-def table(photos: Photos, quick: bool) -> Iterator[str]:
+def table(photos: Photos, names: Sequence[str], number: int) -> Iterator[str]:
     """One row a method, and the true mask where there is one, for the predicted classes."""
-    records = evenly(photos.records, 4 if quick else PHOTOS)
+    records = evenly(photos.records, number)
     found: dict[str, Columns] = {}
-    names = ("gradcam", *OWN) if quick else tuple(METHODS)
     inputs, masks = _opened(photos, records)
     if masks is not None:
         found["the true mask"] = measured(photos.classifier, inputs, masks, masks, 0.0)
@@ -105,7 +110,7 @@ def measured(
     """Each figure of each photo."""
     nothing = np.full(len(inputs), np.nan)
     share = nothing if masks is None else energy_share(maps, masks).numpy()
-    hit = nothing if masks is None else pointing(maps, masks)
+    hit = nothing if masks is None else pointing(_enlarged(maps, masks), masks).numpy()
     deleted, inserted = (curve(classifier, inputs, maps, inserts) for inserts in (False, True))
     places = torch.tensor(FRACTIONS)
     early = torch.trapezoid(deleted[:, :EARLY], places[:EARLY], dim=1) / places[EARLY - 1]
@@ -119,13 +124,6 @@ def measured(
     }
 
 
-def pointing(maps: Tensor, masks: Tensor) -> np.ndarray:
-    """Whether a map's highest pixel lies on the mask (Zhang et al. 2016, arXiv:1608.00507)."""
-    large = F.interpolate(maps[:, None].double(), masks.shape[-2:], mode="bilinear")[:, 0]
-    highest = large.flatten(1).argmax(1, keepdim=True)
-    return (masks.flatten(1).gather(1, highest)[:, 0] >= 0.5).double().numpy()
-
-
 def curve(classifier: Classifier, inputs: Tensor, maps: Tensor, inserts: bool) -> Tensor:
     """Probabilities (b, fractions) of the predicted class while pixels are blurred, or unblurred.
 
@@ -136,7 +134,7 @@ def curve(classifier: Classifier, inputs: Tensor, maps: Tensor, inserts: bool) -
         whole = torch.cat([read(network(part)) for part in inputs.split(BATCH)])
     classes = whole.argmax(1, keepdim=True)
     scorer = Scorer(network, read, inputs, classes, whole, BATCH, task=classifier.task)
-    large = F.interpolate(maps[:, None].double(), inputs.shape[-2:], mode="bilinear")[:, 0]
+    large = _enlarged(maps, inputs)
     pixels = large[0].numel()
     drawn = torch.randperm(pixels, generator=torch.Generator().manual_seed(0))
     order = drawn[large.flatten(1)[:, drawn].argsort(dim=1, descending=True, stable=True)]
@@ -153,6 +151,11 @@ def curve(classifier: Classifier, inputs: Tensor, maps: Tensor, inserts: bool) -
     for owner, number, _, scores in scorer.each(every, make, behind=blurred(inputs)):
         found[owner, number] = scores[:, 0].float()
     return found
+
+
+def _enlarged(maps: Tensor, like: Tensor) -> Tensor:
+    """Maps (b, h, w) at the pixels of masks or images."""
+    return F.interpolate(maps[:, None].double(), like.shape[-2:], mode="bilinear")[:, 0]
 
 
 def _against_the_best(found: dict[str, Columns]) -> Iterator[str]:

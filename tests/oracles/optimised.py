@@ -25,6 +25,16 @@ def odds(network: nn.Module, picture: Tensor, target: int) -> float:
     return math.log(scores[target] / (sum(scores) - scores[target]))
 
 
+def standing(network: nn.Module, picture: Tensor, image: Tensor, target: int) -> float:
+    """Log-odds; where p is under a half, 1 - 2 p of what they do is what the own logit does."""
+    with torch.no_grad():
+        scores, whole = network(picture[None])[0].tolist(), network(image[None])[0].tolist()
+    own = scores[target] - sum(scores) / len(scores) - whole[target] + sum(whole) / len(whole)
+    before = odds(network, image, target)
+    rivals = min(1.0, 2 * logistic(before))
+    return rivals * odds(network, picture, target) + (1 - rivals) * (before + own)
+
+
 def hidden_share(value: float, level: float) -> float:
     """The soft level set: a logistic edge of width 0.1, stretched so that 0 and 1 stay."""
     low, high = logistic(-level / 0.1), logistic((1 - level) / 0.1)
@@ -50,8 +60,8 @@ def loss(
     shares = [[hidden_share(v, level) for v in row] for row in pixels]
     gone = torch.tensor(shares, dtype=torch.float64)
     kept = gone if shows else 1 - gone
-    seen = odds(network, image * kept + behind * (1 - kept), target)
-    whole = odds(network, image, target)
+    seen = standing(network, image * kept + behind * (1 - kept), image, target)
+    whole = standing(network, image, image, target)
     area = sum(sum(row) for row in mask) / (len(mask) * len(mask[0]))
     share = soft_plus(seen + 2) / soft_plus(whole + 2)
     if not shows:

@@ -99,7 +99,7 @@ def test_the_map_is_the_oracles(steps: int) -> None:
             network, batch[0], target, start=begun, blurred=blurred, colour=colour, steps=steps
         )
         torch.testing.assert_close(
-            made[0, place], torch.tensor(expected, dtype=torch.float64), rtol=1e-4, atol=1e-7
+            made[0, place], torch.tensor(expected, dtype=torch.float64), rtol=5e-4, atol=1e-7
         )
     assert made.any()
 

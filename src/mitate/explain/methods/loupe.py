@@ -100,22 +100,26 @@ class Search:
         behind: the images as they are seen where they are hidden: blurred, and their mean colour.
         odds: log-odds of the explained classes for the images.
         unit: what they are counted in: 1, and for a regression a quarter of the value's size.
+        contested: how much the rivals of each class count, 0 to 1: twice its probability.
     """
 
     scorer: Scorer
     behind: tuple[Float[Tensor, "b channels H W"], Float[Tensor, "b channels H W"]]
     odds: Float[Tensor, "b k"]
     unit: Float[Tensor, "b k"]
+    contested: Float[Tensor, "b k"]
 
     @staticmethod
     def of(scorer: Scorer) -> "Search":
         """For all images and classes of a scorer."""
-        odds = log_odds(at_least_single(scorer.whole), scorer.classes, scorer.task)
+        whole = at_least_single(scorer.whole)
+        odds = log_odds(whole, scorer.classes, scorer.task)
         sizes = odds.abs() / OF_A_VALUE if scorer.task == "regression" else torch.ones_like(odds)
         unit = torch.where(sizes > 0, sizes, 1)
         images = scorer.images
         colour = images.mean((-2, -1), keepdim=True).expand_as(images)
-        return Search(scorer, (blurred(images), colour), odds / unit, unit)
+        contested = odds.sigmoid().mul(2).clamp_max(1)
+        return Search(scorer, (blurred(images), colour), odds / unit, unit, contested)
 
     def slopes(
         self,
@@ -146,8 +150,7 @@ class Search:
         kept = pixels if shows else 1 - pixels
         logits = self.scorer.masked_logits(owners, kept, self.behind[behind])
         self.scorer.advance(3 * len(owners))
-        wanted = self.scorer.classes[owners, places, None]
-        seen = log_odds(logits, wanted, self.scorer.task)[:, 0] / self.unit[owners, places]
+        seen = self._odds_seen(logits, owners, places) / self.unit[owners, places]
         if not seen.requires_grad:
             raise UsageError(NO_GRADIENT)
         left = share_left(seen, self.odds[owners, places], shows)
@@ -155,6 +158,22 @@ class Search:
         if found is None:
             raise UsageError(NO_GRADIENT)
         return found / LIFT + price / masks[0].numel()
+
+    def _odds_seen(self, logits: Tensor, owners: Tensor, places: Tensor) -> Float[Tensor, " n"]:
+        """Log-odds of each mask's class; of an improbable one how its own logit moves.
+
+        What lowers the probability of an improbable class may be what makes a rival surer, wherever
+        the class itself is. So its logit over the mean of all logits moves it in the place of its
+        log-odds, the more the less probable it is.
+        """
+        wanted, task = self.scorer.classes[owners, places, None], self.scorer.task
+        against_all = log_odds(logits, wanted, task)[:, 0]
+        if not _has_rivals(logits, task):
+            return against_all
+        whole = at_least_single(self.scorer.whole)[owners]
+        moved = _over_mean(logits, wanted) - _over_mean(whole, wanted)
+        alone = moved + log_odds(whole, wanted, task)[:, 0]
+        return torch.lerp(alone, against_all, self.contested[owners, places])
 
 
 def level_set(masks: Float[Tensor, "n 1 H W"], level: float) -> Float[Tensor, "n 1 H W"]:
@@ -197,10 +216,18 @@ def log_odds(
 ) -> Float[Tensor, "n k"]:
     """Logarithms of p / (1 - p) of the wanted classes; of a regression the values."""
     own = logits.gather(1, wanted)
-    if task != "single-label" or logits.shape[1] == 1:
+    if not _has_rivals(logits, task):
         return own
     every = logits[:, None].expand(-1, wanted.shape[1], -1)
     return own - every.scatter(2, wanted[..., None], float("-inf")).logsumexp(-1)
+
+
+def _has_rivals(logits: Tensor, task: Task) -> bool:
+    return task == "single-label" and logits.shape[1] > 1
+
+
+def _over_mean(logits: Tensor, wanted: Tensor) -> Float[Tensor, " n"]:
+    return logits.gather(1, wanted)[:, 0] - logits.mean(1)
 
 
 class Descent:
