@@ -22,7 +22,7 @@ from mitate.explain.inputs import prepare
 from mitate.models.classifier import Classifier
 from mitate.progress import Advance
 
-SIDE = 0.25  # of the image's: a corner, and the box at the centre
+SIDE = 0.375  # of the image's: a corner, which holds a line of print, and the box at the centre
 EDGE = FRAME / 2  # the frame's width: all four sides together take less than a quarter of the image
 
 
@@ -66,7 +66,7 @@ def find_spots(
 
 
 def fixed_places(size: tuple[int, int]) -> list[Bool[np.ndarray, "H W"]]:
-    """The four corners and the centre, each a quarter of the sides, and the frame."""
+    """The four corners and the centre, each three eighths of the sides, and the frame."""
     height, width = (max(1, round(SIDE * side)) for side in size)
     top, left = ((side - part) // 2 for side, part in zip(size, (height, width), strict=True))
     rows = (slice(height), slice(size[0] - height, None))
