@@ -41,8 +41,7 @@ def find_spots(
 
     A map that was trained to lie elsewhere, or that is made at a layer which has mixed all places,
     can hide what a network decides by; this asks the network alone. A place is compared with random
-    places of its size where hiding it flips a tenth of the decisions: what flips fewer cannot be a
-    tenth above them.
+    places of its size where it would be found if none of these flipped anything.
 
     Args:
         classifier: what decides.
@@ -106,7 +105,8 @@ class _Search:
         for number, region in enumerate(places):
             flips, marked = tried.flips[:, number], mean_interval(tried.marked[:, number])
             spot = Spot(name, place_of(region), region, len(flips), mean_interval(flips))
-            if spot.flips.mean >= MARGIN:
+            best = sure_interval(flips, np.zeros_like(flips), self.classes * len(places))
+            if best.low >= MARGIN:
                 flipped = np.asarray(tried.numbers)[flips > 0]
                 spot = replace(
                     self._compared(spot, decided, rows, flips, len(places)),
