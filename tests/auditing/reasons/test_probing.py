@@ -37,7 +37,7 @@ def test_the_places_are_named_as_groups_are(size):
 
 def test_corners_and_centre_are_of_one_size_and_the_frame_takes_less_than_a_quarter():
     areas = [place.mean() for place in fixed_places((64, 128))]
-    assert areas[:5] == [1 / 16] * 5
+    assert areas[:5] == [9 / 64] * 5
     assert areas[5] == pytest.approx(1 - (14 / 16) ** 2)
 
 

@@ -54,8 +54,8 @@ def find_reasons(
     ``suspicion.judged`` says when that makes a wrong reason. Maps can hide what a network decides
     by, so six fixed places (corners, centre, frame) are hidden too, whatever the maps show. An
     image is decided to be its most probable class, also where several can be true. It costs the
-    explainer's own cost and sixteen forwards an image, and eight more for each place that flips a
-    tenth of its class.
+    explainer's own cost and sixteen forwards an image, and eight more for each place that flips so
+    many of its class that it is compared with others.
 
     Args:
         classifier: what is looked into.

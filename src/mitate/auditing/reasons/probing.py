@@ -22,7 +22,7 @@ from mitate.explain.inputs import prepare
 from mitate.models.classifier import Classifier
 from mitate.progress import Advance
 
-SIDE = 0.25  # of the image's: a corner, and the box at the centre
+SIDE = 0.375  # of the image's: a corner, which holds a line of print, and the box at the centre
 EDGE = FRAME / 2  # the frame's width: all four sides together take less than a quarter of the image
 
 
@@ -41,8 +41,7 @@ def find_spots(
 
     A map that was trained to lie elsewhere, or that is made at a layer which has mixed all places,
     can hide what a network decides by; this asks the network alone. A place is compared with random
-    places of its size where hiding it flips a tenth of the decisions: what flips fewer cannot be a
-    tenth above them.
+    places of its size where it would be found if none of these flipped anything.
 
     Args:
         classifier: what decides.
@@ -66,7 +65,7 @@ def find_spots(
 
 
 def fixed_places(size: tuple[int, int]) -> list[Bool[np.ndarray, "H W"]]:
-    """The four corners and the centre, each a quarter of the sides, and the frame."""
+    """The four corners and the centre, each three eighths of the sides, and the frame."""
     height, width = (max(1, round(SIDE * side)) for side in size)
     top, left = ((side - part) // 2 for side, part in zip(size, (height, width), strict=True))
     rows = (slice(height), slice(size[0] - height, None))
@@ -106,7 +105,8 @@ class _Search:
         for number, region in enumerate(places):
             flips, marked = tried.flips[:, number], mean_interval(tried.marked[:, number])
             spot = Spot(name, place_of(region), region, len(flips), mean_interval(flips))
-            if spot.flips.mean >= MARGIN:
+            best = sure_interval(flips, np.zeros_like(flips), self.classes * len(places))
+            if best.low >= MARGIN:
                 flipped = np.asarray(tried.numbers)[flips > 0]
                 spot = replace(
                     self._compared(spot, decided, rows, flips, len(places)),

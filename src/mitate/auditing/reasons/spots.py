@@ -53,7 +53,7 @@ class Spot:
     heat: Float[np.ndarray, "h w"] | None = None
     picture: Image.Image | None = None
     suspicion: Literal["found", "quiet"] = "quiet"
-    why: str = "hiding it flips few decisions"
+    why: str = "hiding it flips too few decisions to tell"
 
     @property
     def words(self) -> str:
