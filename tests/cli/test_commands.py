@@ -147,6 +147,16 @@ class TestExplain:
             assert kept[fusion].fusion == fusion
         assert not torch.equal(kept["max"].maps, kept["product"].maps)
 
+    def test_the_best_for_a_budget(self, mitate, ref, photos, tmp_path):
+        words = ("explain", ref, photos, "-o", tmp_path / "out", "-k", 1, "--budget", 70)
+        assert mitate(*words, "-m", "auto", "--limit", 1).code == 0
+        kept = Explanation.load(tmp_path / "out" / "maps" / "loupe-001.npz")
+        assert kept.options["steps"] == 22
+        assert kept.cost <= 70
+        refused = mitate(*words, "-m", "gradcam")
+        assert refused.code == 2
+        assert "budget is for method='auto'" in refused.error
+
     def test_one_class_against_another(self, mitate, ref, photos, tmp_path):
         words = ("explain", ref, photos, "-o", tmp_path / "out", "--augment")
         masked = ("--masks", photos)  # no masks, but the controls are made
