@@ -52,11 +52,15 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def prepared(workshop: Path) -> dict[str, Callable[[], Any]]:
+def prepared(
+    workshop: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Callable[[], Any]]:
     """Makes each name that a page may use without having made it."""
 
     def leaves() -> Classifier:
-        return Classifier.load(workshop / "leaves")
+        """Of a folder of its own: what one page remembers there is not known to the next."""
+        own = shutil.copytree(workshop / "leaves", tmp_path_factory.mktemp("own") / "leaves")
+        return Classifier.load(own)
 
     return {
         "model": leaves,
