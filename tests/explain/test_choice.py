@@ -17,21 +17,10 @@ from mitate.models.classifier import Classifier
 from mitate.models.preprocessing import Preprocessing
 from mitate.models.weights import digest_of_network
 from oracles import networks
-from oracles.staged import stages
+from oracles.staged import Closed, stages
 
 SIZE = (32, 64)
 LOUPE = METHODS["loupe"].cost.of(0, 1, options=METHODS["loupe"].options)
-
-
-class Closed(nn.Module):
-    """Gives no gradient to what lies before it."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, batch: Tensor) -> Tensor:
-        return self.inner(batch.detach())
 
 
 def made(network: nn.Module) -> Classifier:

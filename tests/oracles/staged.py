@@ -6,6 +6,17 @@ from torch import Tensor, nn
 from oracles import networks
 
 
+class Closed(nn.Module):
+    """Gives no gradient to what lies before it."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, batch: Tensor) -> Tensor:
+        return self.inner(batch.detach())
+
+
 class Stages(networks.Halves):
     """Two stages, of strides 4 and 16, and a head; smooth, so that differences give slopes."""
 

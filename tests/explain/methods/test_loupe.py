@@ -8,7 +8,7 @@ from mitate.explain.methods import loupe
 from mitate.explain.scorer import Scorer
 from mitate.models.classifier import Classifier
 from oracles import masked, networks, optimised
-from oracles.staged import Stages, stages
+from oracles.staged import Closed, Stages, stages
 
 SIZE = (16, 32)
 
@@ -170,17 +170,6 @@ def test_a_uniform_image_is_flagged() -> None:
     made = explainer(stages())(torch.full((2, 3, *SIZE), 0.7).double(), top_k=2)
     assert made.maps.isfinite().all()
     assert [(flag.image, flag.target) for flag in made.flags] == [(0, 0), (0, 1), (1, 0), (1, 1)]
-
-
-class Closed(nn.Module):
-    """Gives no gradient to what lies before it."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, batch: Tensor) -> Tensor:
-        return self.inner(batch.detach())
 
 
 @pytest.mark.parametrize("trains", [False, True])

@@ -55,6 +55,10 @@ class Decided:
         """Whether each image has a map to go by."""
         return np.asarray(np.isfinite(self.heat).all((1, 2)) & np.isfinite(self.what).all(1))
 
+    def probabilities(self, rows: Int[np.ndarray, " m"]) -> dict[int, float]:
+        """Of the class that each of some images was decided to be, by the image's number."""
+        return dict(zip(self.numbers[rows].tolist(), self.probability[rows].tolist(), strict=True))
+
     def features(self, rows: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m d"]:
         """Where and what of some images, side by side; each side has the same total variance.
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from PIL import Image
 from torch import Tensor
 
 from mitate.auditing.comparison import FEWEST
@@ -18,7 +17,7 @@ from mitate.auditing.reasons.grouping import group
 from mitate.auditing.reasons.groups import Group, Reasons
 from mitate.auditing.reasons.hiding import Hidden, hide
 from mitate.auditing.reasons.patterns import Pattern, pattern
-from mitate.auditing.reasons.photos import Images, Recorded, images_of
+from mitate.auditing.reasons.photos import Images, Recorded, images_of, picture_of
 from mitate.auditing.reasons.places import border_share, place_of
 from mitate.auditing.reasons.probing import find_spots
 from mitate.auditing.reasons.regions import hot_region, peaks_in
@@ -26,7 +25,6 @@ from mitate.auditing.reasons.suspicion import judged, needs_pattern, ranked
 from mitate.data.masks import Masks
 from mitate.data.records import Record
 from mitate.explain.explainer import Explainer
-from mitate.explain.inputs import prepare
 from mitate.explain.targets import UNKNOWN, Labels
 from mitate.models.classifier import Classifier
 from mitate.progress import Advance, progress
@@ -170,7 +168,7 @@ class _Search:
             medoid=int(self.seen.numbers[medoid]),
             medoid_name=names[self.seen.numbers[medoid]],
             medoid_heat=self.seen.heat[medoid],
-            picture=self._picture(int(self.seen.numbers[medoid])),
+            picture=picture_of(self.classifier, self.images, int(self.seen.numbers[medoid])),
             **self._caused(hidden),
         )
         if needs_pattern(found):
@@ -190,11 +188,10 @@ class _Search:
         """What hiding does; None where there is no region, or too few images to judge."""
         if not region.any() or len(rows) < FEWEST:
             return None
-        numbers, likely = self.seen.numbers[rows].tolist(), self.seen.probability[rows].tolist()
         hidden = hide(
             self.classifier,
             self.images,
-            dict(zip(numbers, likely, strict=True)),
+            self.seen.probabilities(rows),
             decided,
             region,
             seed=self.seed,
@@ -221,11 +218,6 @@ class _Search:
         if not len(known):
             return None
         return float((self.seen.labels[known] != self.seen.predicted[known]).mean())
-
-    def _picture(self, number: int) -> Image.Image | None:
-        batch = self.images.read([number])
-        pictures = None if batch is None else prepare(self.classifier, batch.inputs).pictures
-        return pictures[0] if pictures else None
 
 
 def _medoid(features: Float[np.ndarray, "m d"]) -> int:

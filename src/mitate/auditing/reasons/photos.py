@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 from mitate.data.decoding import read_image
 from mitate.data.masks import Masks
 from mitate.data.records import Record
 from mitate.errors import ImageError, UsageError
+from mitate.explain.inputs import prepare
 from mitate.explain.targets import UNKNOWN, Labels, label_indices
 from mitate.models.classifier import Classifier
 
@@ -164,3 +166,10 @@ def _below(root: Path | None, path: Path) -> str:
 
 def _only(classifier: Classifier, name: str) -> bool:
     return classifier.class_names.count(name) == 1
+
+
+def picture_of(classifier: Classifier, images: Images, number: int) -> Image.Image | None:
+    """What the network saw of one image; None where that cannot be told."""
+    batch = images.read([number])
+    pictures = None if batch is None else prepare(classifier, batch.inputs).pictures
+    return pictures[0] if pictures else None

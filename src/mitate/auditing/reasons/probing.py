@@ -13,12 +13,11 @@ from mitate.auditing.reasons.evidence import Decided
 from mitate.auditing.reasons.groups import Group
 from mitate.auditing.reasons.hiding import PLACES, Tried, mean_over_places, try_places
 from mitate.auditing.reasons.patterns import Pattern, pattern
-from mitate.auditing.reasons.photos import Images
+from mitate.auditing.reasons.photos import Images, picture_of
 from mitate.auditing.reasons.places import FRAME, place_of
 from mitate.auditing.reasons.regions import boxes, elsewhere, peaks_in
 from mitate.auditing.reasons.spots import Spot
 from mitate.auditing.reasons.suspicion import MARGIN, missing_cause, missing_pattern, why_wrong
-from mitate.explain.inputs import prepare
 from mitate.models.classifier import Classifier
 from mitate.progress import Advance
 
@@ -122,11 +121,10 @@ class _Search:
         rows: Int[np.ndarray, " n"],
         places: Sequence[Bool[np.ndarray, "H W"]],
     ) -> Tried:
-        numbers, likely = self.seen.numbers[rows].tolist(), self.seen.probability[rows].tolist()
         tried = try_places(
             self.classifier,
             self.images,
-            dict(zip(numbers, likely, strict=True)),
+            self.seen.probabilities(rows),
             decided,
             places,
             seed=self.seed,
@@ -163,14 +161,12 @@ class _Search:
         heat, names = self.seen.heat, self.images.names
         mapped = rows[self.seen.mapped[rows]]
         mine = mapped[np.isin(self.seen.numbers[mapped], flipped)]
-        batch = self.images.read(flipped[:1].tolist())
-        pictures = None if batch is None else prepare(self.classifier, batch.inputs).pictures
         return {
             "peaks": peaks_in(heat[mapped], region) if len(mapped) else float("nan"),
             "members": tuple(flipped.tolist()),
             "names": tuple(names[number] for number in flipped),
             "heat": heat[mine].mean(0) if len(mine) else np.full(heat.shape[1:], np.nan),
-            "picture": pictures[0] if pictures else None,
+            "picture": picture_of(self.classifier, self.images, int(flipped[0])),
         }
 
     def _judged(self, spot: Spot, decided: int, shown: Sequence[Bool[np.ndarray, "H W"]]) -> Spot:
