@@ -7,7 +7,8 @@ which 80 % of one class bear a date in the lower right corner (in training and i
 on the same photos without. Then `find_reasons` looks at the validation photos of each, with the
 lesion masks and without. A line a run goes to OUT/cheat.csv; what is there already is not done
 again, so that seeds can be run in parts. The stamp is found where a group of its class is found in
-its corner; any other group that is found is a false alarm.
+its corner, or where hiding that corner itself is found to decide the class (`by`: `maps` or
+`place`); whatever else is found is a false alarm.
 
 `lured` tells whether the network cheats at all: how many of the other classes' photos become the
 stamped class once the date is printed on them. An audit cannot find a cheat that was not learnt.
@@ -25,7 +26,7 @@ import torch
 from PIL import Image
 
 from mitate import Classifier, Explainer
-from mitate.auditing.reasons import Reasons, find_reasons
+from mitate.auditing.reasons import Group, Reasons, find_reasons
 from mitate.data.dataset import Dataset, read_dataset
 from mitate.data.decoding import read_image
 from mitate.data.masks import MaskIndex
@@ -127,18 +128,20 @@ def look(classifier: Classifier, photos: Dataset, masked: bool) -> Reasons:
 
 def found(reasons: Reasons) -> dict[str, object]:
     """Whether the stamp was named, how often hiding it flips, and what else was found."""
-    corner = f"the {STAMP.corner} corner"
+    stamp = (STAMP.disease, f"the {STAMP.corner} corner")
     named = [
-        group
-        for group in reasons.found
-        if group.class_name == STAMP.disease and group.place and group.place.name == corner
+        one
+        for one in (*reasons.found, *reasons.unseen)
+        if one.place is not None and (one.class_name, one.place.name) == stamp
     ]
-    flips = named[0].flips if named else None
+    first = named[0] if named else None
+    flips = first.flips if first else None
     return {
         "found": bool(named),
+        "by": "" if first is None else "maps" if isinstance(first, Group) else "place",
         "flips": round(flips.mean, 4) if flips else "",
-        "others": len(reasons.found) - len(named),
-        "words": " | ".join(group.words for group in reasons.found),
+        "others": len(reasons.wrong) - len(named),
+        "words": " | ".join(reasons.wrong),
     }
 
 

@@ -101,12 +101,7 @@ class Judged:
     @property
     def named(self) -> bool:
         """Whether the audit names the class and the corner of the date."""
-        reasons = self.reasons
-        groups = [(group.class_name, group.place) for group in reasons.found]
-        spots = [(spot.class_name, spot.place) for spot in reasons.unseen]
-        return (STAMP.disease, CORNER) in [
-            (name, place.name) for name, place in (*groups, *spots) if place is not None
-        ]
+        return (STAMP.disease, CORNER) in self.reasons.named
 
     def as_dict(self) -> dict[str, Any]:
         """The figures as plain data."""

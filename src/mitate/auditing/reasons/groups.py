@@ -165,6 +165,12 @@ class Reasons:
         return tuple(spot for spot in self.spots if spot.suspicion == "found")
 
     @property
+    def named(self) -> tuple[tuple[str, str], ...]:
+        """The class and the place of each thing that was found, of groups first."""
+        found: tuple[Group | Spot, ...] = (*self.found, *self.unseen)
+        return tuple((one.class_name, one.place.name) for one in found if one.place is not None)
+
+    @property
     def wrong(self) -> tuple[str, ...]:
         """One sentence for each group and each place that was found."""
         groups = tuple(group.words for group in self.found)
