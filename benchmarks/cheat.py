@@ -1,14 +1,14 @@
 """Is a planted cheat found, and is it quiet where none was planted?
 
-python -m benchmarks.cheat OUT [--seeds 0-9] [--quick]
+python -m benchmarks.cheat OUT [--seeds 0-9] [--masks with|without] [--quick]
 
 For each seed two small ConvNeXts are trained on simulated photos of paddy leaves: one on photos of
 which 80 % of one class bear a date in the lower right corner (in training and in validation), one
 on the same photos without. Then `find_reasons` looks at the validation photos of each, with the
-lesion masks and without. A line a run goes to OUT/cheat.csv; what is there already is not done
-again, so that seeds can be run in parts. The stamp is found where a group of its class is found in
-its corner, or where hiding that corner itself is found to decide the class (`by`: `maps` or
-`place`); whatever else is found is a false alarm.
+lesion masks and without (`--masks` asks for one of the two). A line a run goes to OUT/cheat.csv;
+what is there already is not done again, so that seeds can be run in parts. The stamp is found where
+a group of its class is found in its corner, or where hiding that corner itself is found to decide
+the class (`by`: `maps` or `place`); whatever else is found is a false alarm.
 
 `lured` tells whether the network cheats at all: how many of the other classes' photos become the
 stamped class once the date is printed on them. An audit cannot find a cheat that was not learnt.
@@ -58,15 +58,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, help="a folder outside the checkout")
     parser.add_argument("--seeds", default="0-9", help="a seed, or the first and the last")
+    parser.add_argument("--masks", choices=("with", "without"), help="only so; both without it")
     parser.add_argument("--quick", action="store_true", help="a few photos: does it run at all?")
     options = parser.parse_args(arguments)
     table = options.out / ("quick.csv" if options.quick else "cheat.csv")
     size = QUICK if options.quick else Size()
+    masked = {"with": (True,), "without": (False,), None: (True, False)}[options.masks]
     for seed in seeds(options.seeds):
         for planted in (True, False):
-            if (str(seed), str(planted)) not in {(r["seed"], r["planted"]) for r in rows(table)}:
+            done = {row["masks"] for row in rows(table) if of(row, seed, planted)}
+            if left := [one for one in masked if str(one) not in done]:
                 folder = options.out / f"{'stamped' if planted else 'clean'}-{seed}"
-                append(table, list(judged(folder, seed, planted, size)))
+                append(table, list(judged(folder, seed, planted, size, left)))
     summarise(rows(table))
 
 
@@ -76,8 +79,15 @@ def seeds(text: str) -> range:
     return range(int(first), int(last or first) + 1)
 
 
-def judged(folder: Path, seed: int, planted: bool, size: Size) -> Iterator[dict[str, object]]:
-    """Draw, train and look: a row with the masks and one without."""
+def of(row: dict[str, str], seed: int, planted: bool) -> bool:
+    """Whether a line of the table is of this run."""
+    return (row["seed"], row["planted"]) == (str(seed), str(planted))
+
+
+def judged(
+    folder: Path, seed: int, planted: bool, size: Size, with_masks: Sequence[bool]
+) -> Iterator[dict[str, object]]:
+    """Draw, train and look: a row with the masks, one without, or both."""
     index = write_paddy(
         folder / "paddy",
         train_per_class=size.train,
@@ -101,7 +111,7 @@ def judged(folder: Path, seed: int, planted: bool, size: Size) -> Iterator[dict[
     )
     photos = read_dataset(index).split("valid")
     lured = share_lured(trained.classifier, photos, seed)
-    for masked in (True, False):
+    for masked in with_masks:
         began = time.monotonic()
         reasons = look(trained.classifier, photos, masked)
         yield {
@@ -186,6 +196,8 @@ def summarise(done: Sequence[dict[str, str]]) -> None:
     """Print how often the stamp was found, and how often something was where nothing is."""
     for masked in ("True", "False"):
         mine = [row for row in done if row["masks"] == masked]
+        if not mine:
+            continue
         planted = [row for row in mine if row["planted"] == "True"]
         clean = [row for row in mine if row["planted"] == "False"]
         hits = sum(row["found"] == "True" for row in planted)

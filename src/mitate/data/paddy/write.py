@@ -4,6 +4,7 @@ import csv
 import json
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from mitate.data.paddy.stamp import SPLITS, Stamp
 from mitate.errors import DataError, UsageError
 
 DRAWING = 1
+THREADS = min(os.cpu_count() or 1, 4)  # numpy and the encoders let go of the lock
 DONE, BEGUN, INDEX = "paddy.json", "paddy.part.json", "index.csv"
 COLUMNS = ("path", "label", "mask", "split", "stamp")
 
@@ -117,11 +119,16 @@ def write_photos(
     for branch in ("images", "masks"):
         for split, disease in {entry[:2] for entry in plan.entries()}:
             (root / branch / split / disease).mkdir(parents=True, exist_ok=True)
+
+    def write(entry: tuple[str, str, int]) -> tuple[str, ...]:
+        photo, stamped = simulate(plan, *entry)
+        return (*save(root, photo, *entry), entry[0], str(int(stamped)))
+
     rows: list[tuple[str, ...]] = []
-    for done, (split, disease, index) in enumerate(plan.entries(), start=1):
-        photo, stamped = simulate(plan, split, disease, index)
-        rows.append((*save(root, photo, split, disease, index), split, str(int(stamped))))
-        progress(done, plan.total)
+    with ThreadPoolExecutor(THREADS) as pool:
+        for row in pool.map(write, plan.entries()):
+            rows.append(row)
+            progress(len(rows), plan.total)
     return rows
 
 
