@@ -46,6 +46,11 @@ def test_every_contender_and_control_has_a_value_an_image(honest):
     assert honest.facts.accuracy.mean == 1
 
 
+def test_it_is_shown_in_a_line(honest):
+    assert repr(honest).startswith("Audit(16 images; The classifier uses the region")
+    assert repr(honest).endswith(f"Recommended: {honest.recommendation.name})")
+
+
 def test_the_honest_map_lies_on_the_square(honest):
     chosen = honest.recommendation
     assert chosen is not None

@@ -114,7 +114,7 @@ def test_fewer_classes_than_three_are_all_explained() -> None:
         ({"targets": [0, 9]}, "use 0 to 4"),
         ({"targets": "label"}, "needs labels="),
         ({"targets": "label", "labels": [0, None]}, "needs labels="),
-        ({"targets": "truth"}, "is not known"),
+        ({"targets": "truth"}, "no class of this classifier"),
         ({"labels": ["rsut", "rust"]}, "did you mean rust"),
         ({"labels": [0]}, r"1 label\(s\) for 2"),
     ],
@@ -255,3 +255,11 @@ def test_progress_ends_at_the_number_of_images(monkeypatch, method: str, batch_s
     Explainer(classifier(), method, "tapped", batch_size=batch_size)(networks.make_images(3))
     assert sum(told) == pytest.approx(3)
     assert min(told) > 0
+
+
+def test_they_are_shown_in_a_line() -> None:
+    explainer = Explainer(classifier(), "gradcam", "tapped")
+    explanation = explainer(networks.make_images(2), top_k=2)
+    rows, columns = explanation.maps.shape[-2:]
+    assert repr(explainer).startswith("Explainer(gradcam at tapped, Classifier(")
+    assert repr(explanation) == f"Explanation(2 x 2 maps of {rows} x {columns}, gradcam at tapped)"

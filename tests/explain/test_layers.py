@@ -320,3 +320,11 @@ def test_an_image_of_anybodys_noise_is_an_image_like_others(seed: int) -> None:
     alike = torch.corrcoef(torch.stack([image.flatten(), noisy.flatten()]))[0, 1]
     assert alike.abs() < 0.05
     assert automatic(make(expected), image, read=first).name == expected.layer
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_a_network_that_hides_its_layers() -> None:
+    image = torch.zeros(1, 3, 32, 32)
+    traced = torch.jit.trace(torch.nn.Conv2d(3, 4, 3), image)
+    with pytest.raises(LayerError, match="TorchScript module does not let its layers be watched"):
+        automatic(traced, image, read=first)

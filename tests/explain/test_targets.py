@@ -35,10 +35,15 @@ def test_a_k_that_does_not_fit(top_k: int) -> None:
         (torch.tensor([3, 3]), [[3], [3]]),
         (np.array([[1], [2]]), [[1], [2]]),
         ([np.int64(1), 2], [[1], [2]]),
+        (3, [[3], [3]]),
+        (torch.tensor(1), [[1], [1]]),
+        ("健康", [[2], [2]]),
+        (["blight", 0], [[1], [0]]),
+        ([["blight", "健康"], (0, 3)], [[1, 2], [0, 3]]),
     ],
 )
 def test_targets_as_indices(unchecked, targets, expected) -> None:
-    found = checked_targets(targets, 2, 4)
+    found = checked_targets(targets, 2, NAMES)
     assert found.tolist() == expected
     assert found.dtype == torch.int64
 
@@ -48,11 +53,13 @@ def test_targets_as_indices(unchecked, targets, expected) -> None:
     [
         ([1], r"1 target\(s\) for 2 image\(s\)"),
         ([1, 2, 3], r"3 target\(s\) for 2"),
-        (5, r"1 target\(s\) for 2"),
-        (torch.tensor(5), r"1 target\(s\) for 2"),
+        (5, "from 5 to 5"),
+        (True, "whole numbers"),
         ([[1, 2], [3]], "the same number for every image"),
         ([[1], 2], "the same number for every image"),
-        (["rust", "blight"], "must be class indices"),
+        ("rost", "no class of this classifier: did you mean rust"),
+        (["rust", "blight"], "name of classes 0, 3: give the index"),
+        ([None, 1], "must be class indices or names"),
         ([0.5, 1.0], "whole numbers"),
         ([True, False], "whole numbers"),
         ([[[1]], [[2]]], "whole numbers"),
@@ -63,7 +70,7 @@ def test_targets_as_indices(unchecked, targets, expected) -> None:
 )
 def test_targets_that_do_not_fit(unchecked, targets, message: str) -> None:
     with pytest.raises(TargetError, match=message):
-        checked_targets(targets, 2, 4)
+        checked_targets(targets, 2, NAMES)
 
 
 def test_labels_as_indices() -> None:
@@ -95,9 +102,7 @@ def test_labels_that_do_not_fit(unchecked, labels, message: str) -> None:
 
 
 def test_the_true_label_as_the_target() -> None:
-    assert label_targets("label", (1, 2)) == [1, 2]
+    assert label_targets((1, 2)) == [1, 2]
     for labels in ((), (1, -1)):
         with pytest.raises(TargetError, match="needs labels="):
-            label_targets("label", labels)
-    with pytest.raises(TargetError, match="targets='truth' is not known"):
-        label_targets("truth", (1, 2))
+            label_targets(labels)

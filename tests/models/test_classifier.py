@@ -85,6 +85,11 @@ def test_class_names() -> None:
     assert (named.class_index("良"), named.class_index("c")) == (1, None)
 
 
+def test_a_compiled_module_is_the_module_inside() -> None:
+    network = Giving(lambda scores: scores)
+    assert Classifier.from_module(torch.compile(network, backend="eager")).network is network
+
+
 def test_a_network_without_a_linear_head_needs_their_number() -> None:
     with pytest.raises(UsageError, match="pass classes="):
         Classifier.from_module(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()))

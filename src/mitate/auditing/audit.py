@@ -76,6 +76,10 @@ class Audit:
     failures: tuple[str, ...] = ()
     notices: tuple[str, ...] = field(default=())
 
+    def __repr__(self) -> str:
+        chosen = self.recommendation.name if self.recommendation else "no map"
+        return f"Audit({len(self.subjects)} images; {self.verdict.headline} Recommended: {chosen})"
+
     @property
     def values(self) -> Values:
         """One value an image, contender and metric."""

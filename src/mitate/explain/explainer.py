@@ -164,6 +164,11 @@ class Explainer:
 
         return best_explainer(model, images, **settings)
 
+    def __repr__(self) -> str:
+        named = [place.name if place else "auto" for place in self._named]
+        layers_named = f" at {' + '.join(named)}" if self.method.at_layer else ""
+        return f"{type(self).__name__}({self.method.name}{layers_named}, {self.classifier!r})"
+
     def __call__(
         self,
         images: Images,
@@ -179,9 +184,10 @@ class Explainer:
             images: a batch of preprocessed tensors (b, channels, H, W), or photos or their paths;
                 volumes (b, channels, D, H, W) for the methods of gradients.
             top_k: how many of the most probable classes; None takes 3, or all of fewer.
-            targets: instead of ``top_k`` one class an image, a list of classes an image,
-                ``"label"`` for the true class, or functions from the network's output to one score
-                an image: one, a list of them, or a dict by name. Each is explained on every image.
+            targets: instead of ``top_k`` one class for all images, one an image or a list of
+                classes an image, by index or name; ``"label"`` for the true class; or functions
+                from the network's output to one score an image: one, a list of them, or a dict by
+                name. Each is explained on every image.
             labels: true classes as names or indices, None where unknown.
             names: names of the images.
 
@@ -217,12 +223,12 @@ class Explainer:
         self, targets: Any, labels: tuple[int, ...], images: int, top_k: int | None
     ) -> Int[Tensor, "b k"] | None:
         """The classes that were named; None where the most probable ones are to be found."""
-        classes = len(self.classifier.class_names)
-        if isinstance(targets, str):
-            targets = label_targets(targets, labels)
+        class_names = self.classifier.class_names
+        if isinstance(targets, str) and targets == "label":
+            targets = label_targets(labels)
         if targets is not None:
-            return checked_targets(targets, images, classes)
-        checked_top_k(top_k, classes)
+            return checked_targets(targets, images, class_names)
+        checked_top_k(top_k, len(class_names))
         return None
 
     def _aimed_at(self, functions: Mapping[str, Target]) -> "Explainer":

@@ -76,6 +76,11 @@ class Explanation:
         """The most probable class of each image."""
         return self.logits.argmax(-1)
 
+    def __repr__(self) -> str:
+        images, each, *cells = self.maps.shape
+        grid = " x ".join(map(str, cells))
+        return f"Explanation({images} x {each} maps of {grid}, {self.method} at {self.layer})"
+
     def __len__(self) -> int:
         return len(self.maps)
 

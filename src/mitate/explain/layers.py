@@ -108,6 +108,11 @@ def automatic(network: nn.Module, inputs: Tensor, *, read: Read) -> Layer:
         (grid,) = _settled(network, inputs, [(layer.place, grids[layer.name])], read)
         if grid is not None:
             return replace(layer, grid=grid)
+    if isinstance(network, torch.jit.ScriptModule):
+        raise LayerError(
+            "a TorchScript module does not let its layers be watched: give the module that it was "
+            "made from, or a method of pixels, such as gradient"
+        )
     size = "x".join(str(side) for side in _size(inputs))
     raise LayerError(
         f"no layer of this {type(network).__name__} has a spatial grid of two cells or more at "

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from difflib import get_close_matches
 from operator import index
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from mitate.errors import TargetError
 
-Targets = Tensor | Sequence[int] | Sequence[Sequence[int]]
+Class = int | str
+Targets = Tensor | Class | Sequence[Class] | Sequence[Sequence[Class]]
 Labels = Sequence[int | str | None]
 TOP_K = 3
 UNKNOWN = -1
@@ -37,27 +39,35 @@ def checked_top_k(top_k: int | None, classes: int) -> int:
     return top_k
 
 
-def checked_targets(targets: Targets, images: int, classes: int) -> Int[Tensor, "b k"]:
-    """Targets as indices: one class an image, or a list of several (as many for every image).
+def checked_targets(
+    targets: Targets, images: int, class_names: Sequence[str]
+) -> Int[Tensor, "b k"]:
+    """Targets as indices: a class for all images, one an image, or a list of several an image.
+
+    Lists are as long for every image; a class is told by its name or its index.
 
     Raises:
         TargetError: another number of targets than images, ragged lists, no or unknown classes.
     """
+    classes = len(class_names)
     try:
-        chosen = torch.as_tensor(targets)
+        chosen = torch.as_tensor(_numbered(targets, class_names))
     except (ValueError, TypeError, RuntimeError) as exc:
-        raise TargetError("targets must be class indices, the same number for every image") from exc
-    if chosen.ndim == 0 or len(chosen) != images:
-        number = 1 if chosen.ndim == 0 else len(chosen)
         raise TargetError(
-            f"{number} target(s) for {images} image(s): give one class an image, or one list of "
-            "classes an image"
-        )
+            "targets must be class indices or names, the same number for every image"
+        ) from exc
+    whole = not (chosen.is_floating_point() or chosen.is_complex() or chosen.dtype == torch.bool)
     if chosen.numel() == 0:
         raise TargetError("targets are empty: name at least one class an image")
-    whole = not (chosen.is_floating_point() or chosen.is_complex() or chosen.dtype == torch.bool)
     if not whole or chosen.ndim > 2:
         raise TargetError("targets must be whole numbers: one class an image, or a list an image")
+    if chosen.ndim == 0:
+        chosen = chosen.expand(images)
+    if len(chosen) != images:
+        raise TargetError(
+            f"{len(chosen)} target(s) for {images} image(s): give one class for all, one an "
+            "image, or one list of classes an image"
+        )
     low, high = int(chosen.min()), int(chosen.max())
     if low < 0 or high >= classes:
         raise TargetError(
@@ -65,6 +75,15 @@ def checked_targets(targets: Targets, images: int, classes: int) -> Int[Tensor, 
             f"{classes - 1}"
         )
     return chosen.long().reshape(images, -1)
+
+
+def _numbered(targets: Any, class_names: Sequence[str]) -> Any:
+    """The same with indices in the place of names."""
+    if isinstance(targets, str):
+        return _named(targets, class_names)
+    if isinstance(targets, list | tuple):
+        return [_numbered(target, class_names) for target in targets]
+    return targets
 
 
 def label_indices(
@@ -83,14 +102,12 @@ def label_indices(
     return tuple(_label_index(label, class_names) for label in labels)
 
 
-def label_targets(targets: str, labels: Sequence[int]) -> list[int]:
+def label_targets(labels: Sequence[int]) -> list[int]:
     """The classes that ``targets="label"`` means.
 
     Raises:
-        TargetError: another word, or an image without a label.
+        TargetError: an image without a label.
     """
-    if targets != "label":
-        raise TargetError(f"targets={targets!r} is not known: use 'label', or class indices")
     if not labels or UNKNOWN in labels:
         raise TargetError("targets='label' needs labels=, a class for every image")
     return list(labels)

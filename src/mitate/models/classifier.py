@@ -89,7 +89,8 @@ class Classifier:
         """Wrap a network as it is.
 
         Args:
-            network: any module that gives logits.
+            network: any module that gives logits; of one that ``torch.compile`` made the original,
+                since layers are watched inside it.
             classes: class names, or their number; None takes the names from a Hugging Face
                 network's configuration, and otherwise the number from the last linear layer.
             preprocessing: None takes it from a timm network's configuration, and otherwise assumes
@@ -100,6 +101,7 @@ class Classifier:
                 sigmoid), ``regression`` where the outputs are values; None takes a Hugging Face
                 network's own, and otherwise ``single-label``.
         """
+        network = _uncompiled(network)
         names = _class_names(network, classes)
         known = preprocessing or timm_preprocessing(network)
         provenance = {} if known else {"assumed_preprocessing": True}
@@ -118,6 +120,11 @@ class Classifier:
         from mitate.models.learners import from_learner
 
         return from_learner(learner)
+
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.preprocessing.size))
+        network = type(self.network).__name__
+        return f"Classifier({network}, {len(self.class_names)} classes, {size} px)"
 
     @property
     def device(self) -> torch.device:
@@ -252,6 +259,11 @@ def _number_of_classes(network: nn.Module) -> int:
     if outputs is None:
         raise UsageError("the number of classes cannot be told from this network: pass classes=")
     return outputs
+
+
+def _uncompiled(network: nn.Module) -> nn.Module:
+    """The module inside what ``torch.compile`` gives."""
+    return dict(network.named_children()).get("_orig_mod", network)
 
 
 def _first_logits(output: Any) -> Any:
