@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mitate.imputing import block_sums, impute
+from mitate import imputing
+from mitate.imputing import block_sums, impute, impute_region
 from oracles import metrics
 
 
@@ -56,6 +57,21 @@ def test_three_channels_are_three_images_and_batch_is_loop():
 def test_nothing_missing_changes_nothing():
     images = drawn(1, 3, 6, 6)
     assert torch.equal(impute(images, torch.zeros(1, 6, 6, dtype=torch.bool)), images)
+
+
+@pytest.mark.parametrize(
+    "box", [(slice(0, 4), slice(5, 9)), (slice(2, 3), slice(3, 4)), (slice(0, 7), slice(2, 8))]
+)
+@pytest.mark.parametrize("direct", [0, imputing.DIRECT])
+def test_a_region_is_what_its_neighbours_say_alone(monkeypatch, box, direct):
+    monkeypatch.setattr(imputing, "DIRECT", direct)
+    images = drawn(2, 3, 7, 9)
+    region = torch.zeros(7, 9, dtype=torch.bool)
+    region[box] = True
+    found = impute_region(images, region, cycles=80)
+    for image, result in zip(images, found, strict=True):
+        torch.testing.assert_close(result, metrics.imputed(image, region), rtol=0, atol=1e-6)
+    assert torch.equal(impute_region(images, torch.zeros_like(region)), images)
 
 
 def test_the_sums_over_blocks():

@@ -2,9 +2,10 @@
 
 Each missing pixel is the weighted mean of its eight neighbours, 1/6 of those beside it and 1/12 of
 those across, missing or not; at the border, of those that there are. The paper solves these
-equations directly; here they are solved by conjugate gradients behind multigrid, all images and
-channels at once, because the equations of a large hole say that it is smooth, and what is smooth is
-found on a coarse grid.
+equations directly, and so does this module where a small region is missing in all images alike.
+Otherwise they are solved by conjugate gradients behind multigrid, all images and channels at once,
+because the equations of a large hole say that it is smooth, and what is smooth is found on a coarse
+grid.
 """
 
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ SWEEPS, LAST_SWEEPS = 3, 8
 MIDDLE = 4  # what a cell weighs in the sums over its block
 NOISE = 0.01  # deviation of what ROAD adds, as a share of the image's range
 SMALLEST = 2  # cells along a side of the coarsest grid
+DIRECT = 512  # equations that are solved faster at once than in cycles
 Planes = Float[Tensor, "b channels H W"]
 Holes = Float[Tensor, "b 1 H W"]
 
@@ -74,6 +76,49 @@ def impute(
         planes = planes.addcmul(length, way)
         rest.addcmul_(length, slope)
     return planes
+
+
+def impute_region(
+    images: Float[Tensor, "b channels H W"], region: Bool[Tensor, "H W"], *, cycles: int = 1
+) -> Float[Tensor, "b channels H W"]:
+    """The same for pixels that are missing in all images: only what surrounds them is looked at.
+
+    The equations of missing pixels know of nothing beyond their neighbours, so that a small region
+    costs little however large the images are.
+
+    Args:
+        images: in single or double precision.
+        region: the pixels that are imputed in all of them.
+        cycles: of multigrid, as of ``impute``; a small region is solved exactly.
+    """
+    if not region.any():
+        return images
+    rows, columns = _with_neighbours(region.any(1)), _with_neighbours(region.any(0))
+    found, near, missing = images.clone(), images[..., rows, columns], region[rows, columns]
+    if int(missing.sum()) <= DIRECT:
+        found[..., region] = _solved(near, missing)
+    else:
+        every = missing.expand(len(images), -1, -1)
+        found[..., rows, columns] = impute(near, every, cycles=cycles)
+    return found
+
+
+def _solved(images: Planes, missing: Bool[Tensor, "H W"]) -> Float[Tensor, "b channels n"]:
+    """The missing pixels, row by row."""
+    places = missing.nonzero()
+    apart = (places[:, None] - places).abs()  # rows and columns from each to each
+    weights = torch.where(apart.amax(-1) <= 1, 3 - apart.sum(-1), 0).to(images.dtype)
+    degree = block_sums(torch.ones_like(images[:1, :1]))[0, 0, missing] - MIDDLE
+    equations = degree.diag() - weights.fill_diagonal_(0)
+    right = block_sums(torch.where(missing, 0, images))[..., missing]
+    factor = torch.linalg.cholesky(equations)
+    return torch.cholesky_solve(right.flatten(0, 1).T, factor).T.reshape(right.shape)
+
+
+def _with_neighbours(line: Bool[Tensor, " n"]) -> slice:
+    """From the neighbour before the first to the neighbour behind the last."""
+    places = line.nonzero()
+    return slice(max(0, int(places.min()) - 1), int(places.max()) + 2)
 
 
 def block_sums(values: Planes) -> Planes:

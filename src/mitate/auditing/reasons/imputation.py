@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mitate.errors import UsageError
-from mitate.imputing import NOISE, impute
+from mitate.imputing import NOISE, impute_region
 from mitate.tensors import at_least_single
 
 CYCLES = 6  # a decision is asked for, not an average: the error is far below the noise
@@ -36,7 +36,7 @@ def background(
         raise UsageError("a region to impute has a pixel, and leaves one of the image")
     hidden = torch.from_numpy(region).to(images.device)
     given = at_least_single(images)
-    smooth = impute(given, hidden.expand(len(images), -1, -1), cycles=CYCLES)
+    smooth = impute_region(given, hidden, cycles=CYCLES)
     left = given[..., ~hidden].flatten(1)
     spread = NOISE * (left.amax(1) - left.amin(1))
     drawn = [
