@@ -97,7 +97,8 @@ def compare(
         raise ImageError(f"none of the {len(taken.chosen)} photos can be read: {failures[0]}")
     masked = all(one.masked for one in subjects)
     pick = next(iter(find_metrics(metrics or ())), None)
-    names = metric_names(metrics, pick, masked=masked)
+    segments = all(one.decoder is not None for one in pair)
+    names = metric_names(metrics, pick, masked=masked, segments=segments)
     required = [requirement_of(words, names, two=True) for words in require]
     audits = [
         _audit(
