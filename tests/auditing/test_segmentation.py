@@ -10,12 +10,16 @@ import pytest
 import torch
 
 import seeing
-from mitate.auditing.audit import audit_images, metric_names
+from mitate.auditing.audit import audit_images
+from mitate.auditing.defaults import metric_names
 from mitate.auditing.files import AuditFile, write_audit
-from mitate.auditing.segmentation import segmented_subjects
+from mitate.auditing.intervals import Interval
+from mitate.auditing.segmentation import Segmentation, by_class, segmented_subjects
 from mitate.auditing.subjects import subjects_of
 from mitate.auditing.table import DEFAULT_METRICS
+from mitate.auditing.usage import Usage
 from mitate.errors import UsageError
+from mitate.training.overlaps import Overlaps
 
 NUMBER = 12
 AREA = (seeing.SQUARE / seeing.SIZE) ** 2
@@ -209,6 +213,58 @@ def test_what_is_segmented_takes_the_place_of_the_true_region():
     assert not segmented_subjects(broken, images, torch.zeros(4).long()).open([0]).masks.any()
 
 
+class TestByClass:
+    def test_each_class_has_its_own_means(self):
+        made = audit("honest", "square", masks=False)
+        red, blue = made.segmented_by_class()
+        assert (red.name, red.images, blue.name, blue.images) == ("red", 6, "blue", 6)
+        assert red.area.mean == blue.area.mean == AREA
+        assert red.difference.low > 0.2
+        values = made.values.of(made.recommendation.name, "segmentation_energy")
+        assert red.energy.mean == pytest.approx(values[made.classes == 0].mean())
+        beyond = made.segmentation.usage.beyond
+        assert red.difference.mean == pytest.approx(beyond[made.classes == 0].mean())
+        assert np.mean(beyond) == pytest.approx(made.segmentation.usage.difference.mean)
+
+    def test_one_class_that_is_decided_elsewhere_shows(self):
+        """Red is told by its square, and blue by the corner, which is tinted in its photos only."""
+        inputs, _, labels = seeing.tensors(NUMBER, tinted=False)
+        blue = torch.tensor(labels) == 1
+        inputs[blue] = seeing.tensors(NUMBER, tinted=True)[0][blue]
+        made = seeing.segmenting(seeing.honest(), "square")
+        network = made.network
+        network.seen = torch.cat([network.seen, seeing.cheat().network.seen], 1)
+        done = audit_images(
+            made, subjects_of(inputs, labels=labels), methods=("gradcam",), layers=("colours",),
+            metrics=FEW,
+        )  # fmt: skip
+        assert done.facts.accuracy.mean == 1
+        told = {one.name: one.difference for one in done.segmented_by_class()}
+        assert told["red"].low > 0.2
+        assert told["blue"].high < 0.05
+
+    def test_what_is_not_known_of_a_class_is_missing(self):
+        usage = replace(audit_usage(), beyond=np.array([0.5, math.nan, 0.1]))
+        drawn = Segmentation(
+            np.array([0.2, 0.0, math.nan]), np.full(3, math.nan), Overlaps.none(), usage
+        )
+        first, last = by_class(drawn, np.array([0, 0, 2]), ("a", "b", "c"), np.array([0.7]))
+        assert (first.name, first.images, last.name, last.images) == ("a", 2, "c", 1)
+        assert (first.area.images, first.area.missing, first.area.mean) == (1, 1, 0.2)
+        assert (first.energy.images, first.energy.missing) == (1, 1)
+        assert (first.difference.images, first.difference.mean) == (1, 0.5)
+        assert (last.area.images, last.energy.images, last.difference.mean) == (0, 0, 0.1)
+
+    def test_where_nothing_is_asked_there_is_none(self):
+        made = audit("honest", "square", masks=False, metrics=FEW[:1])
+        assert made.segmented_by_class() == ()
+
+
+def audit_usage():
+    whole = Interval(0.3, 0.1, 0.5, 3)
+    return Usage(whole, whole, whole, whole, 0.0)
+
+
 class TestFiles:
     def test_json(self, agreeing, tmp_path):
         path = write_audit(agreeing, tmp_path)
@@ -217,6 +273,8 @@ class TestFiles:
         assert (drawn.dice, drawn.iou, drawn.compared) == (1, 1, NUMBER)
         assert drawn.area.mean == drawn.true_area.mean == AREA
         assert drawn.reliance.difference.images == NUMBER
+        assert [(one.name, one.images) for one in drawn.classes] == [("red", 6), ("blue", 6)]
+        assert {one.area.mean for one in drawn.classes} == {AREA}
         assert {one["segmented"] for one in content["images"]} == {AREA}
 
     def test_an_older_file_without_it_is_read(self, agreeing, tmp_path):

@@ -17,6 +17,7 @@ from mitate.view.contents import (
     MetricHead,
     Report,
     SegmentationPart,
+    SegmentedRow,
 )
 from mitate.view.curve import step_chart
 from mitate.view.report import write_report
@@ -77,6 +78,10 @@ def report():
                 beside=heads[:1],
                 rows=tuple(replace(one, cells=one.cells[:1]) for one in rows),
                 cases=(differing(photo, heat),),
+                classes=(
+                    SegmentedRow("blast", 9, 8, 0.08, Cell(0.3, 0.2, 0.4), Cell(0.5, 0.4, 0.6)),
+                    SegmentedRow(EVIL, 2, 0, float("nan"), none, none),
+                ),
             ),
         ),
     )
@@ -134,8 +139,13 @@ def test_map_and_segmentation(open_page):
     assert "In 1 photo the segmentation is not finite." in lead
     heads = part.locator("thead th").all_inner_texts()
     assert heads.index("segmentation energy") < heads.index("energy")
-    assert part.locator("tbody tr").count() == 4
-    assert {part.locator(f"tbody tr:nth-child({n}) td").count() for n in (1, 4)} == {len(heads) - 1}
+    board = part.locator(".board tbody")
+    assert board.locator("tr").count() == 4
+    assert {board.locator(f"tr:nth-child({n}) td").count() for n in (1, 4)} == {6}
+    cells = part.locator("table:not(.board) tbody tr")
+    assert cells.nth(0).locator("td").all_inner_texts()[1:3] == ["8", "8.0\u202f%"]
+    assert cells.nth(0).locator("td").last.inner_text() == "0.400 – 0.600"
+    assert set(cells.nth(1).locator("td").all_inner_texts()[2:]) == {"–"}
     page.get_by_role("navigation").get_by_text("Segmentation").click()
     assert part.is_visible()
 

@@ -189,6 +189,11 @@ def test_map_and_segmentation_on_the_page(segmenting):
         )
         ranked = line.scores["segmentation_rank_accuracy"].value.mean
         assert row.cells[-1].mean == ranked
+    assert [(one.name, one.images, one.drawn) for one in part.classes] == [
+        ("red", 6, 6),
+        ("blue", 6, 6),
+    ]
+    assert all(one.difference.low > 0 for one in part.classes)
     values = done.values.of(done.recommendation.name, "segmentation_energy")
     shown = [float(case.name.rsplit(" ", 1)[1]) for case in part.cases]
     assert shown == pytest.approx(sorted(values)[:8], abs=1e-3)

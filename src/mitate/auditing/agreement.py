@@ -31,7 +31,8 @@ def segmented(
     """
     likely = classifier.segment(inputs).float()
     if likely.shape[1] == len(classifier.class_names):
-        likely = likely[torch.arange(len(likely)), classes.to(likely.device)][:, None]
+        every = torch.arange(len(likely), device=likely.device)
+        likely = likely[every, classes.to(likely.device)][:, None]
     finite = likely.flatten(1).isfinite().all(1)
     return torch.where(finite[:, None, None], (likely >= HALF).any(1).float(), torch.nan)
 

@@ -10,23 +10,17 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from mitate.auditing.agreement import NO_SEGMENTATION
 from mitate.auditing.contest import Contest, Course, Tell, hold
+from mitate.auditing.defaults import default_pick, metric_names
 from mitate.auditing.entrants import Entrant, line_up
 from mitate.auditing.gate import ACCURACY, Outcome, Requirement, held, requirement_of
 from mitate.auditing.leaderboard import IGNORES, Recommendation, Standing, recommend, standings
 from mitate.auditing.measuring import checked_options
 from mitate.auditing.reasons import ConfusedPair, Reasons
 from mitate.auditing.rounds import Budget
-from mitate.auditing.segmentation import Segmentation, segmentation
+from mitate.auditing.segmentation import OfClass, Segmentation, by_class, segmentation
 from mitate.auditing.subjects import Subjects, audited_classes
-from mitate.auditing.table import (
-    DEFAULT_METRICS,
-    METRICS,
-    OF_SEGMENTATION,
-    find_metric,
-    find_metrics,
-)
+from mitate.auditing.table import METRICS, find_metric
 from mitate.auditing.usage import Usage, usage
 from mitate.auditing.values import Values, best_first, mean_of
 from mitate.auditing.verdict import Facts, Verdict, judge, over_guessing
@@ -36,8 +30,6 @@ from mitate.explain.targets import UNKNOWN
 from mitate.models.classifier import Classifier
 from mitate.models.weights import digest_of_network
 
-PICK, PICK_WITH_MASKS = "early_deletion", "energy"
-NO_MASK = "compares maps with masks, and no image has one: give masks, or leave it out"
 Answer = TypeVar("Answer")
 
 
@@ -116,6 +108,15 @@ class Audit:
             known = ", ".join(line.name for line in self.standings)
             raise UsageError(f"{name!r} was not measured: there are {known}")
         return found
+
+    def segmented_by_class(self) -> tuple[OfClass, ...]:
+        """What is segmented class by class; nothing where no metric asks for it."""
+        if self.segmentation is None:
+            return ()
+        chosen = self.recommendation.name if self.recommendation else ""
+        energy = self.values.of(chosen, "segmentation_energy")
+        classes = self.classes[: self.values.images]
+        return by_class(self.segmentation, classes, self.classifier.class_names, energy)
 
     def ranked(self) -> list[Standing]:
         """The leaderboard from the best to the worst in the metric that picks, controls last."""
@@ -283,37 +284,6 @@ def with_reasons(
 def with_gate(audit: Audit, required: Sequence[Requirement]) -> Audit:
     """The same audit, held against requirements."""
     return replace(audit, gate=tuple(held(requirement, audit) for requirement in required))
-
-
-def default_pick(masked: bool) -> str:
-    """The metric that recommends: what masks tell, or else what orders maps most as masks do."""
-    return PICK_WITH_MASKS if masked else PICK
-
-
-def metric_names(
-    metrics: Sequence[str] | None, pick: str | None, *, masked: bool, segments: bool = False
-) -> tuple[str, ...]:
-    """The metrics that are measured, the one that recommends among them.
-
-    Args:
-        metrics: names, or families of them; None takes the default ones that can be measured.
-        pick: the metric that recommends; None takes the default one.
-        masked: whether any image has a mask.
-        segments: whether the classifier has a segmentation of its own.
-
-    Raises:
-        UsageError: an unknown name, or a metric that needs masks or a segmentation where there is
-        none.
-    """
-    named = find_metrics(metrics or (*DEFAULT_METRICS, OF_SEGMENTATION))
-    picked = find_metric(pick or default_pick(masked)).name
-    every = {name: METRICS[name] for name in dict.fromkeys((*named, picked))}
-    blind = [n for n, one in every.items() if one.needs_masks and not masked]
-    bare = [n for n, one in every.items() if one.needs_segmentation and not segments]
-    for lacking, why in ((blind, NO_MASK), (bare, NO_SEGMENTATION)):
-        if asked := [name for name in lacking if metrics is not None or name == picked]:
-            raise UsageError(f"{', '.join(asked)} {why}")
-    return tuple(name for name in every if name not in (*blind, *bare))
 
 
 def _asked(ask: Callable[..., Answer], contest: Contest, course: Course, shown: bool) -> Answer:

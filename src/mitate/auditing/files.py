@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mitate.auditing.audit import Audit
 from mitate.auditing.intervals import Interval
 from mitate.auditing.leaderboard import Recommendation, Score, Standing
-from mitate.auditing.segmentation import Segmentation
 from mitate.auditing.usage import Usage
 from mitate.errors import DataError
 from mitate.explain.targets import UNKNOWN
@@ -109,6 +108,16 @@ class UsageFile(Plain):
     flips: IntervalFile
 
 
+class SegmentedClassFile(Plain):
+    """What is segmented for one audited class, and what hiding it does beyond hiding elsewhere."""
+
+    name: str
+    images: int
+    area: IntervalFile
+    energy: IntervalFile
+    difference: IntervalFile
+
+
 class SegmentationFile(Plain):
     """What the classifier itself segments; Dice and IoU are pooled over what has a true region."""
 
@@ -120,6 +129,7 @@ class SegmentationFile(Plain):
     dice: float | None
     iou: float | None
     reliance: UsageFile
+    classes: tuple[SegmentedClassFile, ...]
 
 
 class OutcomeFile(Plain):
@@ -242,7 +252,7 @@ def audit_file(audit: Audit) -> AuditFile:
         accuracy=None if accuracy is None else interval_file(accuracy),
         over_guessing=None if over is None else interval_file(over),
         reliance=None if audit.usage is None else _usage(audit.usage),
-        segmentation=None if audit.segmentation is None else _segmentation(audit.segmentation),
+        segmentation=_segmentation(audit),
         recommendation=None if chosen is None else _recommendation(chosen),
         leaderboard=tuple(_standing(line) for line in audit.standings),
         curves={curve: _curves(audit, curve) for curve in curves},
@@ -283,7 +293,10 @@ def _usage(used: Usage) -> UsageFile:
     )
 
 
-def _segmentation(drawn: Segmentation) -> SegmentationFile:
+def _segmentation(audit: Audit) -> SegmentationFile | None:
+    drawn = audit.segmentation
+    if drawn is None:
+        return None
     return SegmentationFile(
         area=interval_file(drawn.area),
         empty=drawn.empty,
@@ -293,6 +306,16 @@ def _segmentation(drawn: Segmentation) -> SegmentationFile:
         dice=drawn.overlaps.dice(),
         iou=drawn.overlaps.iou(),
         reliance=_usage(drawn.usage),
+        classes=tuple(
+            SegmentedClassFile(
+                name=one.name,
+                images=one.images,
+                area=interval_file(one.area),
+                energy=interval_file(one.energy),
+                difference=interval_file(one.difference),
+            )
+            for one in audit.segmented_by_class()
+        ),
     )
 
 

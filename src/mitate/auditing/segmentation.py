@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mitate.auditing.agreement import segmented
@@ -74,6 +74,56 @@ class Segmentation:
             }
             for area, one in zip(self.areas, each, strict=True)
         ]
+
+
+@dataclass(frozen=True)
+class OfClass:
+    """What is segmented for one audited class.
+
+    Attributes:
+        name: of the class.
+        images: how many.
+        area: the share that is segmented, where anything is; the others are missing.
+        energy: the recommended map's share on that.
+        difference: how much more the class falls without it than without as much elsewhere.
+    """
+
+    name: str
+    images: int
+    area: Interval
+    energy: Interval
+    difference: Interval
+
+
+def by_class(
+    drawn: Segmentation,
+    classes: Int[np.ndarray, " n"],
+    class_names: Sequence[str],
+    energy: Float[np.ndarray, " m"],
+) -> tuple[OfClass, ...]:
+    """What is segmented class by class, where the mean of all would hide one.
+
+    Args:
+        drawn: what is segmented of the images.
+        classes: the audited class of each.
+        class_names: of all classes, in whose order they are told.
+        energy: the recommended map's on what is segmented, image by image; it may be known of the
+            first images only, or of none.
+    """
+    known = np.full(len(classes), np.nan)
+    known[: len(energy)] = energy
+    areas = np.where(drawn.areas > 0, drawn.areas, np.nan)
+    return tuple(
+        OfClass(
+            name,
+            int(mine.sum()),
+            mean_interval(areas[mine]),
+            mean_interval(known[mine]),
+            mean_interval(drawn.usage.beyond[mine]),
+        )
+        for index, name in enumerate(class_names)
+        if (mine := classes == index).any()
+    )
 
 
 def segmentation(

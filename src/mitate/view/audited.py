@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mitate.auditing.agreement import segmented
 from mitate.auditing.audit import Audit
+from mitate.auditing.intervals import Interval
 from mitate.auditing.leaderboard import Score, Standing, control_in_words
 from mitate.auditing.reasons import Group, Spot
 from mitate.auditing.subjects import Batch
@@ -31,6 +32,7 @@ from mitate.view.contents import (
     MetricHead,
     Report,
     SegmentationPart,
+    SegmentedRow,
 )
 from mitate.view.curve import Chart, step_chart
 from mitate.view.explaining import Style
@@ -261,7 +263,22 @@ def _segmentation(audit: Audit, style: Style) -> SegmentationPart | None:
         beside=tuple(_head(metric) for metric in beside),
         rows=tuple(_row(audit, line, agreement[0], beside) for line in audit.ranked()),
         cases=tuple(_worst(audit, style, agreement[0])),
+        classes=tuple(
+            SegmentedRow(
+                name=one.name,
+                images=one.images,
+                drawn=one.area.images,
+                area=one.area.mean,
+                energy=_plain_cell(one.energy),
+                difference=_plain_cell(one.difference),
+            )
+            for one in audit.segmented_by_class()
+        ),
     )
+
+
+def _plain_cell(value: Interval) -> Cell:
+    return Cell(value.mean, value.low, value.high)
 
 
 def _gallery_words(audit: Audit) -> tuple[str, str]:

@@ -7,7 +7,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from mitate.auditing.audit import Audit, audit_images, metric_names
+from mitate.auditing.audit import Audit, audit_images
+from mitate.auditing.defaults import metric_names
 from mitate.auditing.files import interval_file, remembered
 from mitate.auditing.gate import requirement_of
 from mitate.auditing.rivals import Rivals, set_beside

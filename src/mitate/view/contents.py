@@ -148,6 +148,22 @@ class GroupCard:
 
 
 @dataclass(frozen=True)
+class SegmentedRow:
+    """What is segmented for one class: of how many images, and in how many anything is.
+
+    ``energy`` is the recommended map's on it, ``difference`` the fall of the class without it
+    beyond that without as much elsewhere.
+    """
+
+    name: str
+    images: int
+    drawn: int
+    area: float
+    energy: Cell
+    difference: Cell
+
+
+@dataclass(frozen=True)
 class SegmentationPart:
     """What a classifier itself segments, and how much of each map lies there.
 
@@ -160,6 +176,7 @@ class SegmentationPart:
         beside: further metrics of the maps, a column each.
         rows: the maps, whose cells are of ``beside``; controls last.
         cases: the images in which map and segmentation differ most.
+        classes: class by class.
     """
 
     area: float
@@ -170,6 +187,7 @@ class SegmentationPart:
     beside: tuple[MetricHead, ...]
     rows: tuple[LeaderRow, ...]
     cases: tuple[Case, ...]
+    classes: tuple[SegmentedRow, ...] = ()
 
 
 @dataclass(frozen=True)
