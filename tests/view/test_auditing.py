@@ -203,6 +203,16 @@ def test_map_and_segmentation_on_the_page(segmenting):
     assert done.verdict.sentences[-1] in page
 
 
+def test_of_few_images_of_a_class_no_interval_is_told(segmenting):
+    done, _, _ = segmenting
+    other = replace(done, classes=np.where(np.arange(12) < 5, 0, 1))
+    few, enough = audit_report(other).audit.segmentation.classes
+    assert (few.images, enough.images) == (5, 7)
+    assert np.isfinite(few.difference.mean)
+    assert np.isnan([few.difference.low, few.difference.high, few.energy.low]).all()
+    assert np.isfinite(enough.difference.low)
+
+
 def test_what_is_segmented_and_what_is_true_are_both_outlined(segmenting):
     done, report, _ = segmenting
     case = report.audit.segmentation.cases[0]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mitate.auditing.agreement import segmented
 from mitate.auditing.audit import Audit
+from mitate.auditing.comparison import FEWEST
 from mitate.auditing.intervals import Interval
 from mitate.auditing.leaderboard import Score, Standing, control_in_words
 from mitate.auditing.reasons import Group, Spot
@@ -278,6 +279,9 @@ def _segmentation(audit: Audit, style: Style) -> SegmentationPart | None:
 
 
 def _plain_cell(value: Interval) -> Cell:
+    """A mean, whose interval is told of enough images only."""
+    if value.images < FEWEST:
+        return Cell(value.mean, float("nan"), float("nan"))
     return Cell(value.mean, value.low, value.high)
 
 
