@@ -134,7 +134,7 @@ def main() -> None:
 
 def default_audit(case: Case, share: float, rounds: int) -> Iterator[str]:
     """The twelve default metrics of six contenders, together and one by one."""
-    works = {
+    works: dict[str, Callable[[], object]] = {
         "together": partial(case.measure, DEFAULT_METRICS, METHODS),
         "one by one": case.one_by_one,
     }
@@ -155,7 +155,7 @@ def default_audit(case: Case, share: float, rounds: int) -> Iterator[str]:
 
 def alone(case: Case, share: float, rounds: int) -> Iterator[str]:
     """Single metrics, and Quantus's where it has them and runs."""
-    mine = {name: partial(case.measure, (name,)) for name in ALONE}
+    mine: dict[str, Callable[[], object]] = {name: partial(case.measure, (name,)) for name in ALONE}
     theirs = quantus_works(case)
     seconds = best_seconds({**mine, **theirs}, rounds)
     yield f"Time over the forwards that each made, {len(case.images)} images"

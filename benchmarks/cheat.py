@@ -26,7 +26,7 @@ import torch
 from PIL import Image
 
 from mitate import Classifier, Explainer
-from mitate.auditing.reasons import Group, Reasons, find_reasons
+from mitate.auditing.reasons import Group, Reasons, Spot, find_reasons
 from mitate.data.dataset import Dataset, read_dataset
 from mitate.data.decoding import read_image
 from mitate.data.masks import MaskIndex
@@ -139,10 +139,9 @@ def look(classifier: Classifier, photos: Dataset, masked: bool) -> Reasons:
 def found(reasons: Reasons) -> dict[str, object]:
     """Whether the stamp was named, how often hiding it flips, and what else was found."""
     stamp = (STAMP.disease, f"the {STAMP.corner} corner")
+    every: tuple[Group | Spot, ...] = (*reasons.found, *reasons.unseen)
     named = [
-        one
-        for one in (*reasons.found, *reasons.unseen)
-        if one.place is not None and (one.class_name, one.place.name) == stamp
+        one for one in every if one.place is not None and (one.class_name, one.place.name) == stamp
     ]
     first = named[0] if named else None
     flips = first.flips if first else None
@@ -161,8 +160,8 @@ def share_lured(classifier: Classifier, photos: Dataset, seed: int) -> float:
     plain = [read_image(record.path) for record in others]
     rng = np.random.default_rng(seed)
     stamped = [Image.fromarray(STAMP.press(np.asarray(photo), rng)) for photo in plain]
-    target = classifier.class_index(STAMP.disease)
-    before, after = (decided(classifier, pictures) == target for pictures in (plain, stamped))
+    target = classifier.class_names.index(STAMP.disease)
+    before, after = (decided(classifier, pictures).eq(target) for pictures in (plain, stamped))
     return float((after & ~before).double().mean())
 
 

@@ -47,12 +47,12 @@ def speed(case: Case, rounds: int) -> Iterator[str]:
     for name, wanted in _wanted().items():
         explainer = Explainer(model, name, case.layer, batch_size=case.images)
         works[f"`{name}`"] = explainer, wanted
-    for backend, wanted in (("eager", None), ("inductor", COMPILED)):
+    for backend, bound in (("eager", None), ("inductor", COMPILED)):
         for name in ("gradcam", "eigencam"):
             compiled = mitate.compile(
                 model, name, case.layer, K, backend=backend, batch_size=case.images
             )
-            told = wanted if name == "gradcam" else None
+            told = bound if name == "gradcam" else None
             works[f"`{name}`, static graph, {backend}"] = compiled, told
     yield ""
     place = f"{case.network} at `{case.layer}`"
@@ -60,11 +60,11 @@ def speed(case: Case, rounds: int) -> Iterator[str]:
     yield ""
     yield "| | x one plain forward | wanted at most |"
     yield "| --- | --- | --- |"
-    for name, (explain, wanted) in works.items():
+    for name, (explain, most) in works.items():
         print(f"{case.network} {name}", file=sys.stderr)
         plain = {"plain": partial(forward, network, images)}
         seconds = best_seconds({**plain, name: partial(explain, images, K)}, rounds)
-        yield f"| {name} | {seconds[name] / seconds['plain']:.2f} | {wanted or ''} |"
+        yield f"| {name} | {seconds[name] / seconds['plain']:.2f} | {most or ''} |"
 
 
 def growth(quick: bool) -> Iterator[str]:

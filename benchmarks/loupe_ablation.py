@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmarks.small_things import _named, _opened, measured
 from mitate import Explainer
 from mitate.auditing.intervals import mean_interval
-from mitate.explain.methods import loupe
+from mitate.explain.methods import loupe, small
 from mitate.view.photos import evenly
 
 COLUMNS = ("share", "first 20 %", "insertion", "cost")
@@ -44,7 +44,7 @@ def unsmoothed(slopes: Tensor) -> Tensor:
     return slopes
 
 
-AGREEMENT = loupe.agreement
+AGREEMENT = small.agreement
 VARIANTS: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "loupe": ({}, {}),
     "no start": ({}, {"agreement": even}),

@@ -117,7 +117,7 @@ def scorecam(quick: bool) -> Iterator[str]:
         for batch in (_images(8), _images(16), _images(32))
         for seconds in best_seconds({"": partial(_forward, network, batch)}, 3).values()
     )
-    works = {
+    works: dict[str, Callable[[], object]] = {
         "mitate": partial(explainer, images, K),
         "mitate, compiled by inductor": partial(compiled_scorer, images, K),
         "torchcam 0.5.0": partial(peers.torchcam, network, layer, images, K, "ScoreCAM"),

@@ -163,8 +163,9 @@ def _marked(
     classifier: Classifier, dataset: Prepared, masks: TrueMasks
 ) -> Iterator[tuple[list[Path], list[str | None], torch.Tensor]]:
     records = [record for record in dataset.split("valid").records if record.path in masks.paths]
-    levels = {r.path: masks.levels(r.path, classifier.preprocessing) for r in records}
-    records = [r for r in records if (found := levels[r.path]) is not None and found.any()]
+    found = {r.path: masks.levels(r.path, classifier.preprocessing) for r in records}
+    levels = {path: drawn for path, drawn in found.items() if drawn is not None and drawn.any()}
+    records = [record for record in records if record.path in levels]
     for start in range(0, len(records), EXPLAINED):
         batch = records[start : start + EXPLAINED]
         shares = torch.from_numpy(np.stack([levels[r.path] for r in batch])) / LEVELS

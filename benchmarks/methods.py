@@ -5,10 +5,11 @@ python -m benchmarks.methods [NAME …]    prints the tables, of some methods or
 
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +50,7 @@ THEIRS: dict[str, dict[str, str]] = {
     "guidedgradcam": {"captum": "GuidedGradCam"},
 }
 # As many windows as captum is given, or the other way round where the peer counts by default.
-OPTIONS: dict[str, dict[str, float]] = {"occlusion": {"window": 0.25, "stride": 0.125}}
+OPTIONS: dict[str, dict[str, Any]] = {"occlusion": {"window": 0.25, "stride": 0.125}}
 MANY_FORWARDS = ("masked forwards", "perturbed")
 
 
@@ -123,7 +124,7 @@ def _row(case: Case, name: str) -> Iterator[str]:
         batch_size=16,
         **options,
     )
-    works = {"mitate": partial(explainer, images, K)}
+    works: dict[str, Callable[[], object]] = {"mitate": partial(explainer, images, K)}
     for peer, theirs in THEIRS.get(name, {}).items():
         works[peer] = partial(RUN[peer], network, layer, images, K, theirs)
     told = {}

@@ -17,7 +17,7 @@ def hook_loop(network: nn.Module, layer: nn.Module, images: Tensor, k: int) -> n
     """What people write by hand: an image at a time, a forward and a backward a class."""
     kept: dict[str, Tensor] = {}
 
-    def keep(_module: nn.Module, _args: object, output: Tensor) -> None:
+    def keep(_module: nn.Module, _args: object, output: Any) -> None:
         kept["activations"] = output
         if output.requires_grad:
             output.register_hook(lambda gradient: kept.__setitem__("gradients", gradient))

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +46,7 @@ FRACTIONS = (
 EARLY = FRACTIONS.index(0.2) + 1
 COLUMNS = ("share", "pointing", "first 20 %", "deletion", "insertion", "cost")
 BETTER = {"share": 1, "pointing": 1, "first 20 %": -1, "deletion": -1, "insertion": 1, "cost": -1}
-OPTIONS: dict[str, dict[str, int]] = {"rise": {"samples": 1000}}
+OPTIONS: dict[str, dict[str, Any]] = {"rise": {"samples": 1000}}
 OWN = ("glance", "loupe")
 Columns = dict[str, np.ndarray]
 
@@ -131,7 +132,7 @@ def curve(classifier: Classifier, inputs: Tensor, maps: Tensor, inserts: bool) -
     """
     network, read = classifier.network, classifier.read
     with torch.no_grad():
-        whole = torch.cat([read(network(part)) for part in inputs.split(BATCH)])
+        whole = torch.cat([read(network(part)) for part in torch.split(inputs, BATCH)])
     classes = whole.argmax(1, keepdim=True)
     scorer = Scorer(network, read, inputs, classes, whole, BATCH, task=classifier.task)
     large = _enlarged(maps, inputs)

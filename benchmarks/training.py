@@ -10,6 +10,7 @@ photos that are in memory; every photo has a mask, which is the dearest case for
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -63,7 +64,7 @@ def _epoch(
     dataset: Prepared,
     masks: TrueMasks,
     supervision: Supervision | None,
-) -> partial[object]:
+) -> Callable[[], object]:
     """One epoch of a network, ready to run; its photos are decoded by the first run."""
     names = dataset.class_names
     classifier, _ = start(model, SCRATCH, names, (size, size), "squash", 0, {})

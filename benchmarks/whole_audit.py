@@ -8,6 +8,7 @@ in batches of 16, by turns in one process.
 
 import sys
 import time
+from typing import Any
 
 import torch
 
@@ -26,7 +27,7 @@ def main(*, quick: bool = False) -> None:
     masks = torch.zeros(images, PIXELS, PIXELS)
     masks[:, 40:60, 50:80] = 1
     begun = time.perf_counter()
-    settings = {"methods": ["gradcam"], "layers": ["auto"]} if quick else {}
+    settings: dict[str, Any] = {"methods": ["gradcam"], "layers": ["auto"]} if quick else {}
     done = audit(classifier, inputs, masks=masks, labels=labels, reasons=0, **settings)
     seconds = time.perf_counter() - begun
     forwards = done.course.forwards + (done.usage.forwards if done.usage else 0)

@@ -67,7 +67,7 @@ def metrics() -> str:
         ("---",) * 7,
         *(
             (
-                f"`{metric.name}`" + (" (masks)" if metric.needs_masks else ""),
+                f"`{metric.name}`{_asked(metric)}",
                 metric.family,
                 metric.summary.replace("``", "`"),
                 f"{metric.better}, {metric.range[0]:g} to {metric.range[1]:g}",
@@ -96,11 +96,19 @@ def _with(page: str, table: str) -> str:
     return f"{before}{BEGIN}\n\n{table}\n\n{END}{rest.partition(END)[2]}"
 
 
+def _asked(metric: Metric) -> str:
+    """What a metric compares maps with, that not everyone has."""
+    if metric.needs_masks:
+        return " (masks)"
+    return " (segmentation)" if metric.needs_segmentation else ""
+
+
 def _cost(metric: Metric) -> str:
     plan = Plan.of([metric], {metric.name: metric.options})
     maps = metric.maps_asked(metric.options)
     maps += sum(EXPLAINED.get(need, 0) for need in metric.needs)
-    parts = {"shared": len(plan.common), "forwards": len(plan.own), "maps": maps}
+    shared = len(plan.common) + metric.needs_segmentation
+    parts = {"shared": shared, "forwards": len(plan.own), "maps": maps}
     return ", ".join(f"{number} {word}" for word, number in parts.items() if number) or "none"
 
 

@@ -4,6 +4,7 @@ A photo is grey noise with a red or a blue square at a random place. ``honest`` 
 the square; ``cheat`` by a tint of the upper left corner, which ``photos`` gives to each class.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 from mitate.models.classifier import Classifier
+from mitate.models.decoder import Decoder
 from mitate.models.preprocessing import Preprocessing
 
 NAMES = ("red", "blue")
@@ -59,6 +61,37 @@ class Colours(nn.Module):
         found = self.pool(self.steady(self.colours(images))) * self.seen
         return self.head(found.sum((2, 3)) * 2) + 1e-6 * self.stripe(images).sum((1, 2, 3))[:, None]
 
+    def forward_intermediates(
+        self, images: torch.Tensor, indices: list[int], output_fmt: str
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        return self(images), [images]
+
+    def forward_head(self, final: torch.Tensor) -> torch.Tensor:
+        return final
+
+
+class Painter(Decoder):
+    """Draws, as one region: the ``square``, the ``corner``, ``all``, ``none``, or what is NaN."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__((0,), (3,), ("region",))
+        self.what = what
+
+    def forward(self, features: list[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
+        images = features[0]
+        coloured = images.amax(1) - images.amin(1) > 0.5
+        corner = torch.zeros_like(coloured)
+        corner[:, :CORNER, :CORNER] = True
+        there = {
+            "square": coloured & ~corner,
+            "corner": corner,
+            "all": torch.ones_like(corner),
+            "none": torch.zeros_like(corner),
+            "nan": corner,
+        }[self.what]
+        logits = torch.where(there, 20.0, -20.0)
+        return (logits.sqrt() if self.what == "nan" else logits)[:, None]
+
 
 def honest() -> Classifier:
     """Looks at the square."""
@@ -86,6 +119,11 @@ def shuffled() -> Classifier:
     with torch.no_grad():
         made.network.head.weight.copy_(made.network.head.weight.flip(0))
     return made
+
+
+def segmenting(made: Classifier, what: str) -> Classifier:
+    """The same classifier with a segmentation, which does not depend on how it decides."""
+    return replace(made, decoder=Painter(what).eval())
 
 
 def drawn(number: int, *, tinted: bool = True) -> tuple[np.ndarray, np.ndarray, int]:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import seeing
-from mitate.auditing.audit import audit_images, metric_names
+from mitate.auditing.audit import audit_images
+from mitate.auditing.defaults import metric_names
 from mitate.auditing.files import AuditFile, as_dict, write_audit
 from mitate.auditing.subjects import subjects_of
 from mitate.auditing.table import DEFAULT_METRICS, METRICS

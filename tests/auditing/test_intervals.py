@@ -3,7 +3,12 @@ import math
 import numpy as np
 import pytest
 
-from mitate.auditing.intervals import mean_interval, paired_interval, sure_interval
+from mitate.auditing.intervals import (
+    known_interval,
+    mean_interval,
+    paired_interval,
+    sure_interval,
+)
 
 
 def test_the_mean_lies_in_its_interval():
@@ -77,3 +82,9 @@ def test_of_rates_what_is_missing_is_counted():
     found = sure_interval(np.array([1.0, np.nan, 1.0]), np.array([0.0, 0.0, np.nan]), 2)
     assert (found.images, found.missing) == (1, 2)
     assert math.isnan(sure_interval(np.array([np.nan]), np.zeros(1), 1).mean)
+
+
+def test_where_nothing_is_known_there_is_no_interval():
+    assert known_interval(np.array([math.nan, math.nan])) is None
+    assert known_interval(np.array([])) is None
+    assert known_interval(np.array([0.5, math.nan])) == mean_interval(np.array([0.5, math.nan]))

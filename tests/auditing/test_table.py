@@ -6,7 +6,14 @@ import pytest
 from mitate.auditing.table import DEFAULT_METRICS, EVIDENCE, METRICS, find_metric, find_metrics
 from mitate.errors import UsageError
 
-FAMILIES = {"faithfulness", "localisation", "randomisation", "robustness", "complexity"}
+FAMILIES = {
+    "faithfulness",
+    "localisation",
+    "agreement",
+    "randomisation",
+    "robustness",
+    "complexity",
+}
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
@@ -19,6 +26,7 @@ def test_what_is_known_of_every_metric(metric):
     assert metric.summary.endswith(".")
     assert "arXiv:" in metric.cite or "doi:" in metric.cite
     assert metric.needs_masks == (metric.family == "localisation")
+    assert metric.needs_segmentation == (metric.family == "agreement")
     assert metric.explains_again or metric.maps_asked(metric.options) == 0
 
 
@@ -35,7 +43,7 @@ def test_a_function_takes_evidence_and_then_one_answer_a_row(metric):
 def test_the_default_audit_has_twelve_metrics_of_every_question():
     assert len(set(DEFAULT_METRICS)) == 12
     families = {METRICS[name].family for name in DEFAULT_METRICS}
-    assert families >= FAMILIES - {"robustness"}
+    assert families >= FAMILIES - {"robustness", "agreement"}
 
 
 def test_finding_a_metric():

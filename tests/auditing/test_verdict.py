@@ -4,17 +4,23 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from mitate.auditing.intervals import Interval
 from mitate.auditing.leaderboard import Recommendation, Score
+from mitate.auditing.segmentation import Segmentation
+from mitate.auditing.usage import Usage
 from mitate.auditing.verdict import (
     ADVICE,
+    AGREEMENTS,
     HEADLINES,
+    NOT_DECIDING,
     Facts,
     judge,
     over_guessing,
     uses_region,
 )
+from mitate.training.overlaps import Overlaps
 
 TRUSTED = Recommendation("hirescam", "stages.1", "energy", True, "hirescam at stages.1 is best")
 DOUBTFUL = replace(TRUSTED, trusted=False, reason="hirescam comes first, not to be relied on")
@@ -44,6 +50,18 @@ GOOD = Facts(
 )
 
 
+def drawn(used, *, both=0, extra=0, missed=0, areas=(0.1, 0.3, 0.0, float("nan"))):
+    """A segmentation of four photos whose hiding makes the class fall by so much."""
+    counts = torch.tensor([[[both, extra, missed]], *[[[0, 0, 0]]] * 3])
+    usage = Usage(interval(0.5), interval(0.1), interval(used), interval(0.2), 0.0)
+    nan = float("nan")
+    true_areas = np.array([0.2, nan, nan, nan]) if both + extra + missed else np.full(4, nan)
+    return Segmentation(np.array(areas), true_areas, Overlaps(counts), usage)
+
+
+BLIND = {"energy": None, "reliance": None, "fall": None}
+
+
 @pytest.mark.parametrize(
     ("changes", "outcome"),
     [
@@ -68,6 +86,38 @@ GOOD = Facts(
         ({"ignores": True}, "ignores the network"),
         ({"wrong_reasons": ("31 % of blast is decided by a corner",)}, "wrong reasons"),
         ({"ignores": True, "energy": score(False)}, "map wrong"),
+        ({**BLIND, "segmentation": drawn(0.4), "agreement": score(True)}, "by its segmentation"),
+        ({**BLIND, "segmentation": drawn(0.4), "agreement": score(False)}, "faithful"),
+        ({**BLIND, "segmentation": drawn(0.4), "agreement": unjudged(3)}, "faithful"),
+        ({**BLIND, "segmentation": drawn(0.4), "agreement": None}, "faithful"),
+        (
+            {**BLIND, "segmentation": drawn(0.02), "agreement": score(True)},
+            "beside its segmentation",
+        ),
+        (
+            {
+                **BLIND,
+                "segmentation": drawn(0.4),
+                "agreement": score(True),
+                "recommendation": DOUBTFUL,
+            },
+            "unfaithful",
+        ),
+        (
+            {
+                **BLIND,
+                "segmentation": drawn(0.4),
+                "agreement": score(True),
+                "wrong_reasons": ("31 % of blast is decided by a corner",),
+            },
+            "wrong reasons",
+        ),
+        # Masks know better than what is segmented.
+        ({"segmentation": drawn(0.02), "agreement": score(False)}, "right"),
+        (
+            {"segmentation": drawn(0.4), "agreement": score(True), "energy": score(False)},
+            "map wrong",
+        ),
     ],
 )
 def test_the_outcome(changes, outcome):
@@ -100,6 +150,46 @@ def test_what_is_not_known_is_not_told():
     told = " ".join(judge(bare).sentences)
     assert "No true classes are known" in told
     assert "region" not in told
+
+
+def test_what_is_segmented_is_told():
+    facts = replace(GOOD, segmentation=drawn(0.4, both=30, extra=10, missed=20))
+    told = judge(replace(facts, agreement=score(True))).sentences
+    assert (
+        "The classifier segments a region in 2 of 4 photos, 20.0 % of the picture, nothing in 1, "
+        "nothing finite in 1; beside 1 mask its Dice is 0.667 and its IoU 0.500."
+    ) in told
+    assert (
+        "Without what it segments the class falls by 0.500, +0.400 beyond what hiding as much "
+        "elsewhere does (+0.390 to +0.410, 40 photos)."
+    ) in told
+    assert (
+        "30.0 % of the map's energy lies on what it segments, which is 20.0 % of the picture: "
+        "better than every control."
+    ) in told
+    assert not any("segment" in words for words in judge(GOOD).sentences)
+
+
+@pytest.mark.parametrize("key", AGREEMENTS, ids=str)
+def test_map_segmentation_and_region_in_words(key):
+    agrees, finds, shows = key
+    pixels = {} if finds is None else {"both": 30 if finds else 29, "extra": 30, "missed": 40}
+    facts = replace(
+        GOOD,
+        segmentation=drawn(0.4, **pixels),
+        agreement=score(agrees),
+        energy=unjudged(3) if shows is None else score(shows),
+    )
+    assert judge(facts).sentences[-1] == AGREEMENTS[key]
+    unused = replace(facts, segmentation=drawn(0.02, **pixels))
+    assert judge(unused).sentences[-1] == f"{AGREEMENTS[key]} {NOT_DECIDING}"
+
+
+def test_where_one_of_them_is_not_told_the_other_is():
+    unjudged_map = replace(GOOD, segmentation=drawn(0.02), agreement=unjudged(3))
+    assert judge(unjudged_map).sentences[-1] == NOT_DECIDING
+    without_masks = replace(GOOD, **BLIND, segmentation=drawn(0.4), agreement=score(True))
+    assert judge(without_masks).sentences[-1] == AGREEMENTS[True, None, None]
 
 
 def test_wrong_reasons_are_told_word_by_word():

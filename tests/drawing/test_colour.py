@@ -139,6 +139,15 @@ def test_an_outline_lies_around_the_region_and_leaves_it_and_the_rest():
     assert (weak != picture).any(axis=2).tolist() == expected.tolist()
 
 
+def test_two_lines_around_the_same_region_are_both_seen():
+    shares = np.zeros((12, 12), np.float32)
+    shares[5:7, 5:7] = 1
+    near = outlined(Image.new("RGB", (12, 12)), shares)
+    both = np.asarray(outlined(near, shares, colour="#b4ff00", away=1))
+    rings = [(both == colour).all(2).sum() for colour in ((0, 200, 255), (180, 255, 0))]
+    assert rings == [4 * 4 - 2 * 2, 6 * 6 - 4 * 4]
+
+
 def test_a_tint_follows_the_shares():
     shares = np.zeros((2, 4), np.float32)
     shares[:, 2:] = 1

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageColor
 
 import mitate
 import seeing
@@ -18,6 +18,7 @@ from mitate.auditing.reasons import Spot
 from mitate.auditing.reasons.places import place_of
 from mitate.data.masks import MaskIndex
 from mitate.data.paddy import CLASSES, write_paddy
+from mitate.drawing.colour import PREDICTED, TINT
 from mitate.errors import DataError, ImageError, MissingExtraError, UsageError
 from mitate.view.audited import audit_report
 from mitate.view.auditing import photo_subjects
@@ -149,6 +150,88 @@ def test_a_place_that_no_map_shows_is_outlined_on_the_page_and_in_the_verdict(au
     assert "Decided where no map shows it" in page
     assert "hiding the lower right corner flips 60 % of &#39;red&#39;" in page
     assert "Decided where no map shows it" not in render_report(audit_report(done))
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["masks", "no masks"])
+def segmenting(request, folders, tmp_path_factory):
+    """An audit of a classifier that segments the square's place where it is, and its page."""
+    photos, masks = folders
+    out = tmp_path_factory.mktemp("segmenting")
+    done = mitate.audit(
+        seeing.segmenting(seeing.honest(), "square"),
+        photos,
+        masks=masks if request.param else None,
+        out=out,
+        reasons=0,
+        **{**FEW, "metrics": ("early_deletion", "agreement", *(("energy",) * request.param))},
+    )
+    return done, audit_report(done), (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_map_and_segmentation_on_the_page(segmenting):
+    done, report, page = segmenting
+    part = report.audit.segmentation
+    assert part.area == pytest.approx(1 / 16)
+    assert part.metric.name == "segmentation_energy"
+    masked = done.subjects.masked
+    assert [head.name for head in part.beside] == [
+        *(["energy"] if masked else []),
+        "segmentation_rank_accuracy",
+    ]
+    assert part.true_area == pytest.approx(1 / 16 if masked else float("nan"), nan_ok=True)
+    assert len(part.rows) == len(done.entrants)
+    for row in part.rows:
+        line = next(
+            one
+            for one in done.standings
+            if (one.method, one.layer) == (row.method, row.layer)
+            and one.scores["segmentation_energy"].value.mean == row.picked.mean
+        )
+        ranked = line.scores["segmentation_rank_accuracy"].value.mean
+        assert row.cells[-1].mean == ranked
+    assert [(one.name, one.images, one.drawn) for one in part.classes] == [
+        ("red", 6, 6),
+        ("blue", 6, 6),
+    ]
+    assert all(one.difference.low > 0 for one in part.classes)
+    values = done.values.of(done.recommendation.name, "segmentation_energy")
+    shown = [float(case.name.rsplit(" ", 1)[1]) for case in part.cases]
+    assert shown == pytest.approx(sorted(values)[:8], abs=1e-3)
+    assert "Map and segmentation" in page
+    assert ("The true region covers" in page) == masked
+    assert "What the classifier segments is outlined in green" in page
+    assert done.verdict.sentences[-1] in page
+
+
+def test_of_few_images_of_a_class_no_interval_is_told(segmenting):
+    done, _, _ = segmenting
+    other = replace(done, classes=np.where(np.arange(12) < 5, 0, 1))
+    few, enough = audit_report(other).audit.segmentation.classes
+    assert (few.images, enough.images) == (5, 7)
+    assert np.isfinite(few.difference.mean)
+    assert np.isnan([few.difference.low, few.difference.high, few.energy.low]).all()
+    assert np.isfinite(enough.difference.low)
+
+
+def test_what_is_segmented_and_what_is_true_are_both_outlined(segmenting):
+    done, report, _ = segmenting
+    case = report.audit.segmentation.cases[0]
+    place = done.subjects.names.index(case.name.split(" ")[0])
+    inputs, masks, _ = seeing.tensors(12, tinted=False)
+    square = masks[int(done.subjects.names[place][:3])].numpy() > 0
+    pixels = np.asarray(case.picture)
+    lines = {colour: (pixels == ImageColor.getrgb(colour)).all(2) for colour in (TINT, PREDICTED)}
+    assert lines[TINT].any() == done.subjects.masked
+    assert lines[PREDICTED].any()
+    for line in lines.values():
+        assert not (line & square).any()
+    assert lines[PREDICTED].sum() > lines[TINT].sum()  # one pixel farther out
+
+
+def test_without_a_segmentation_nothing_is_said_of_one(audited):
+    done, out = audited
+    assert audit_report(done).audit.segmentation is None
+    assert "segment" not in (out / "report.html").read_text(encoding="utf-8").lower()
 
 
 def test_a_page_without_masks_labels_or_recommendation():

@@ -3,6 +3,20 @@
 Importing it fills the table of metrics.
 """
 
-from mitate.auditing import complexity, faithfulness, localisation, randomisation, robustness
+from mitate.auditing import (
+    agreement,
+    complexity,
+    faithfulness,
+    localisation,
+    randomisation,
+    robustness,
+)
 
-__all__ = ["complexity", "faithfulness", "localisation", "randomisation", "robustness"]
+__all__ = [
+    "agreement",
+    "complexity",
+    "faithfulness",
+    "localisation",
+    "randomisation",
+    "robustness",
+]

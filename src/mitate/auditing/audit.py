@@ -1,24 +1,26 @@
 """The audit of images that are open already: everything but photos on disk and the page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Int
 
 from mitate.auditing.contest import Contest, Course, Tell, hold
+from mitate.auditing.defaults import default_pick, metric_names
 from mitate.auditing.entrants import Entrant, line_up
 from mitate.auditing.gate import ACCURACY, Outcome, Requirement, held, requirement_of
 from mitate.auditing.leaderboard import IGNORES, Recommendation, Standing, recommend, standings
 from mitate.auditing.measuring import checked_options
 from mitate.auditing.reasons import ConfusedPair, Reasons
 from mitate.auditing.rounds import Budget
+from mitate.auditing.segmentation import OfClass, Segmentation, by_class, segmentation
 from mitate.auditing.subjects import Subjects, audited_classes
-from mitate.auditing.table import DEFAULT_METRICS, METRICS, find_metric, find_metrics
+from mitate.auditing.table import METRICS, find_metric
 from mitate.auditing.usage import Usage, usage
 from mitate.auditing.values import Values, best_first, mean_of
 from mitate.auditing.verdict import Facts, Verdict, judge, over_guessing
@@ -28,7 +30,7 @@ from mitate.explain.targets import UNKNOWN
 from mitate.models.classifier import Classifier
 from mitate.models.weights import digest_of_network
 
-PICK, PICK_WITH_MASKS = "early_deletion", "energy"
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Audit:
         course: every value, and what it cost.
         parameters: what all depends on.
         usage: what hiding the true regions does; None without masks.
+        segmentation: what the classifier segments by itself; None where no metric asks for it.
         gate: the requirements, and whether they were met.
         reasons: which images are decided alike, and which of them for a wrong reason; None where
             that was not looked for.
@@ -70,6 +73,7 @@ class Audit:
     course: Course
     parameters: Mapping[str, Any]
     usage: Usage | None = None
+    segmentation: Segmentation | None = None
     gate: tuple[Outcome, ...] = ()
     reasons: Reasons | None = None
     confused: tuple[ConfusedPair, ...] = ()
@@ -109,6 +113,15 @@ class Audit:
             raise UsageError(f"{name!r} was not measured: there are {known}")
         return found
 
+    def segmented_by_class(self) -> tuple[OfClass, ...]:
+        """What is segmented class by class; nothing where no metric asks for it."""
+        if self.segmentation is None:
+            return ()
+        chosen = self.recommendation.name if self.recommendation else ""
+        energy = self.values.of(chosen, "segmentation_energy")
+        classes = self.classes[: self.values.images]
+        return by_class(self.segmentation, classes, self.classifier.class_names, energy)
+
     def ranked(self) -> list[Standing]:
         """The leaderboard from the best to the worst in the metric that picks, controls last."""
         pick = str(self.parameters["pick"])
@@ -119,24 +132,18 @@ class Audit:
         )
 
     def rows(self) -> list[dict[str, object]]:
-        """One plain row an image, contender and metric."""
-        names = self.classifier.class_names
-        return [
-            {
-                "image": self.subjects.names[place],
-                "true": "" if label == UNKNOWN else names[label],
-                "predicted": names[self.predicted[place]],
-                "audited": names[self.classes[place]],
-                "method": one.method,
-                "layer": one.layer,
-                "kind": one.kind,
-                "metric": metric,
-                "value": float(value) if np.isfinite(value) else None,
-            }
+        """One plain row an image, contender and metric; then what is segmented of each image."""
+        rows = [
+            self._row(place, one.method, one.layer, one.kind, metric, value)
             for one in self.entrants
             for metric in self.metrics
             for place, value in enumerate(self.values.of(one.name, metric).tolist())
-            for label in [self.subjects.labels[place]]
+        ]
+        drawn = self.segmentation.rows() if self.segmentation else ()
+        return rows + [
+            self._row(place, "", "", "segmentation", metric, value)
+            for place, found in enumerate(drawn)
+            for metric, value in found.items()
         ]
 
     def value(self, metric: str) -> float:
@@ -150,6 +157,22 @@ class Audit:
         """Whether the recommended map is better than every control in a metric, and the words."""
         score = self._chosen_scores().get(metric)
         return (None, "no value") if score is None else (score.beaten, score.words)
+
+    def _row(
+        self, place: int, method: str, layer: str, kind: str, metric: str, value: float
+    ) -> dict[str, object]:
+        names, label = self.classifier.class_names, self.subjects.labels[place]
+        return {
+            "image": self.subjects.names[place],
+            "true": "" if label == UNKNOWN else names[label],
+            "predicted": names[self.predicted[place]],
+            "audited": names[self.classes[place]],
+            "method": method,
+            "layer": layer,
+            "kind": kind,
+            "metric": metric,
+            "value": value if np.isfinite(value) else None,
+        }
 
     def _chosen_scores(self) -> Mapping[str, Any]:
         return self.standing(self.recommendation.name).scores if self.recommendation else {}
@@ -180,8 +203,9 @@ def audit_images(
         subjects: the images; they are audited in a random order, which ``seed`` draws.
         methods: as for ``line_up``.
         layers: as for ``line_up``.
-        metrics: names, or families of them; None takes the default ones, of which those that
-            compare with masks are left out where there are none.
+        metrics: names, or families of them; None takes the default ones, and of these not those
+            that compare with masks, or with a segmentation of the classifier's own, where there
+            is none.
         audited: ``label`` audits the map of the true class where it is known, ``predicted`` that of
             the predicted class.
         pick: the metric that recommends; None takes energy where there are masks, and otherwise
@@ -196,12 +220,13 @@ def audit_images(
         shown: show progress.
 
     Raises:
-        UsageError: anything that cannot be measured: no image, a network of values, masks that a
-        metric needs, an unknown name, a budget that is too small.
+        UsageError: anything that cannot be measured: no image, a network of values, masks or a
+        segmentation that a metric needs, an unknown name, a budget that is too small.
     """
     _check(classifier, subjects)
     limit = Budget.of(budget)
-    names = metric_names(metrics, pick, masked=subjects.masked)
+    segments = classifier.decoder is not None
+    names = metric_names(metrics, pick, masked=subjects.masked, segments=segments)
     picked = find_metric(pick or default_pick(subjects.masked)).name
     checked_options([METRICS[name] for name in names], options or {})
     required = [requirement_of(words, names) for words in require]
@@ -226,8 +251,9 @@ def audit_images(
     course = hold(contest, parameters, budget=limit, folder=folder, tell=tell, shown=shown)
     lines = standings(entrants, names, course.values)
     chosen = recommend(lines, course.values, picked)
-    used = _usage(contest, course, shown) if ordered.masked else None
-    facts = _facts(ordered, predicted, course, lines, chosen, used)
+    used = _asked(usage, contest, course, shown) if ordered.masked else None
+    drawn = _asked(segmentation, contest, course, shown) if contest.segments else None
+    facts = _facts(ordered, predicted, course, lines, chosen, used, drawn)
     audit = Audit(
         classifier,
         ordered,
@@ -242,6 +268,7 @@ def audit_images(
         course,
         parameters,
         usage=used,
+        segmentation=drawn,
         notices=tuple(left_out),
     )
     return with_gate(audit, required)
@@ -263,33 +290,9 @@ def with_gate(audit: Audit, required: Sequence[Requirement]) -> Audit:
     return replace(audit, gate=tuple(held(requirement, audit) for requirement in required))
 
 
-def default_pick(masked: bool) -> str:
-    """The metric that recommends: what masks tell, or else what orders maps most as masks do."""
-    return PICK_WITH_MASKS if masked else PICK
-
-
-def metric_names(
-    metrics: Sequence[str] | None, pick: str | None, *, masked: bool
-) -> tuple[str, ...]:
-    """The metrics that are measured, the one that recommends among them.
-
-    Raises:
-        UsageError: an unknown name, or a metric that needs masks where there are none.
-    """
-    named = find_metrics(metrics or DEFAULT_METRICS)
-    picked = find_metric(pick or default_pick(masked)).name
-    needing = [name for name in dict.fromkeys((*named, picked)) if METRICS[name].needs_masks]
-    blind = [name for name in needing if metrics is not None or name == picked]
-    if blind and not masked:
-        raise UsageError(
-            f"{', '.join(blind)} compares maps with masks, and no image has one: give masks, or "
-            "leave it out"
-        )
-    return tuple(n for n in dict.fromkeys((*named, picked)) if masked or n not in needing)
-
-
-def _usage(contest: Contest, course: Course, shown: bool) -> Usage:
-    return usage(
+def _asked(ask: Callable[..., Answer], contest: Contest, course: Course, shown: bool) -> Answer:
+    """What asking the classifier about all images that were measured tells."""
+    return ask(
         contest.classifier,
         contest.subjects,
         contest.classes,
@@ -316,6 +319,7 @@ def _parameters(contest: Contest, audited: str, budget: str | float | None) -> d
         "mitate": version("mitate"),
         "torch": torch.__version__,
         "weights_sha256": digest_of_network(contest.classifier.network),
+        **_decoder(contest),
         "images_sha256": contest.subjects.digest,
         "audited": audited,
         "contenders": [
@@ -330,6 +334,12 @@ def _parameters(contest: Contest, audited: str, budget: str | float | None) -> d
     }
 
 
+def _decoder(contest: Contest) -> dict[str, str]:
+    """The digest of what segments, where a metric asks for it."""
+    decoder = contest.classifier.decoder if contest.segments else None
+    return {} if decoder is None else {"decoder_sha256": digest_of_network(decoder)}
+
+
 def _facts(
     subjects: Subjects,
     predicted: np.ndarray,
@@ -337,6 +347,7 @@ def _facts(
     lines: Sequence[Standing],
     chosen: Recommendation | None,
     used: Usage | None,
+    drawn: Segmentation | None,
 ) -> Facts:
     known = [place for place, label in enumerate(subjects.labels) if label != UNKNOWN]
     accuracy, over = None, None
@@ -353,4 +364,6 @@ def _facts(
         reliance=None if used is None else used.difference,
         fall=None if used is None else used.fall,
         ignores=line is not None and IGNORES in line.badges,
+        segmentation=drawn,
+        agreement=line.scores.get("segmentation_energy") if line else None,
     )

@@ -6,7 +6,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from mitate.auditing.audit import audit_images, default_pick
+from mitate.auditing.audit import audit_images
+from mitate.auditing.defaults import default_pick
 from mitate.auditing.files import BestFile, remember, remembered
 from mitate.auditing.subjects import Subjects, subjects_of
 from mitate.errors import MitateWarning, UsageError

@@ -66,6 +66,11 @@ class Contest:
         """The controls."""
         return [one for one in self.contenders if one.is_control]
 
+    @property
+    def segments(self) -> bool:
+        """Whether a metric asks for what the classifier itself segments."""
+        return any(METRICS[name].needs_segmentation for name in self.metrics)
+
     def cost(self, of: Entrant) -> float:
         """Forwards that an image takes more for one contender: its map, and what metrics ask."""
         plain, again = self.split()

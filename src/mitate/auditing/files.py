@@ -89,13 +89,14 @@ class VerdictFile(Plain):
 
 
 class ImageFile(Plain):
-    """One image that was audited."""
+    """One image that was audited; segmented is the share of it that is, 0 where nothing is."""
 
     name: str
     sha256: str
     true: str | None
     predicted: str
     audited: str
+    segmented: float | None = None
 
 
 class UsageFile(Plain):
@@ -105,6 +106,30 @@ class UsageFile(Plain):
     elsewhere: IntervalFile
     difference: IntervalFile
     flips: IntervalFile
+
+
+class SegmentedClassFile(Plain):
+    """What is segmented for one audited class, and what hiding it does beyond hiding elsewhere."""
+
+    name: str
+    images: int
+    area: IntervalFile
+    energy: IntervalFile
+    difference: IntervalFile
+
+
+class SegmentationFile(Plain):
+    """What the classifier itself segments; Dice and IoU are pooled over what has a true region."""
+
+    area: IntervalFile
+    empty: int
+    not_finite: int
+    true_area: IntervalFile
+    compared: int
+    dice: float | None
+    iou: float | None
+    reliance: UsageFile
+    classes: tuple[SegmentedClassFile, ...]
 
 
 class OutcomeFile(Plain):
@@ -127,6 +152,7 @@ class AuditFile(Plain):
     accuracy: IntervalFile | None
     over_guessing: IntervalFile | None
     reliance: UsageFile | None
+    segmentation: SegmentationFile | None = None
     recommendation: RecommendationFile | None
     leaderboard: tuple[StandingFile, ...]
     curves: dict[str, dict[str, list[float]]]
@@ -213,6 +239,7 @@ def audit_file(audit: Audit) -> AuditFile:
     subjects, chosen = audit.subjects, audit.recommendation
     curves = dict.fromkeys(name for _, name in audit.values.curves)
     accuracy, over = audit.facts.accuracy, audit.facts.over_guessing
+    segmented = _segmented(audit)
     return AuditFile(
         classifier={
             "reference": str(classifier.provenance.get("reference") or ""),
@@ -225,6 +252,7 @@ def audit_file(audit: Audit) -> AuditFile:
         accuracy=None if accuracy is None else interval_file(accuracy),
         over_guessing=None if over is None else interval_file(over),
         reliance=None if audit.usage is None else _usage(audit.usage),
+        segmentation=_segmentation(audit),
         recommendation=None if chosen is None else _recommendation(chosen),
         leaderboard=tuple(_standing(line) for line in audit.standings),
         curves={curve: _curves(audit, curve) for curve in curves},
@@ -239,6 +267,7 @@ def audit_file(audit: Audit) -> AuditFile:
                 true=None if subjects.labels[place] == UNKNOWN else names[subjects.labels[place]],
                 predicted=names[audit.predicted[place]],
                 audited=names[audit.classes[place]],
+                segmented=segmented[place],
             )
             for place in range(len(subjects))
         ),
@@ -262,6 +291,38 @@ def _usage(used: Usage) -> UsageFile:
         difference=interval_file(used.difference),
         flips=interval_file(used.flips),
     )
+
+
+def _segmentation(audit: Audit) -> SegmentationFile | None:
+    drawn = audit.segmentation
+    if drawn is None:
+        return None
+    return SegmentationFile(
+        area=interval_file(drawn.area),
+        empty=drawn.empty,
+        not_finite=drawn.broken,
+        true_area=interval_file(drawn.true_area),
+        compared=drawn.compared,
+        dice=drawn.overlaps.dice(),
+        iou=drawn.overlaps.iou(),
+        reliance=_usage(drawn.usage),
+        classes=tuple(
+            SegmentedClassFile(
+                name=one.name,
+                images=one.images,
+                area=interval_file(one.area),
+                energy=interval_file(one.energy),
+                difference=interval_file(one.difference),
+            )
+            for one in audit.segmented_by_class()
+        ),
+    )
+
+
+def _segmented(audit: Audit) -> list[float | None]:
+    """The share of each image that is segmented; None where that is not known."""
+    areas = audit.segmentation.areas.tolist() if audit.segmentation else []
+    return [*map(_known, areas), *[None] * (len(audit.subjects) - len(areas))]
 
 
 def _recommendation(chosen: Recommendation) -> RecommendationFile:

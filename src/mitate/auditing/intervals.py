@@ -42,6 +42,12 @@ def mean_interval(values: NDArray[np.floating], seed: int = 0) -> Interval:
     return Interval(float(finite.mean()), float(low), float(high), images, missing)
 
 
+def known_interval(values: NDArray[np.floating]) -> Interval | None:
+    """The mean of what is finite, with its interval; None where nothing is."""
+    found = mean_interval(values)
+    return found if found.images else None
+
+
 def paired_interval(
     values: NDArray[np.floating], others: NDArray[np.floating], seed: int = 0
 ) -> Interval:

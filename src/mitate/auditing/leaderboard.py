@@ -12,7 +12,7 @@ from mitate.auditing.table import METRICS
 from mitate.auditing.values import Numbers, Values, best_first, mean_of, paired
 
 # What a map made blindly can be bad at. A blob is robust, simple, and alike for every class.
-JUDGED = ("faithfulness", "localisation")
+JUDGED = ("faithfulness", "localisation", "agreement")
 LEAST = 1e-3
 # (least, largest) of an interval that says that a map does not depend on what it should show.
 IGNORES, ALIKE = "ignores the network", "alike for every class"

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mitate.auditing.agreement import NO_SEGMENTATION
 from mitate.auditing.curves import CURVES
 from mitate.auditing.plan import Answers, Plan
 from mitate.auditing.robustness import spread
@@ -78,12 +79,13 @@ def measure(
         options: of the metrics, by name; each metric takes those that it has.
 
     Raises:
-        UsageError: unknown metrics or options, masks or explainers that are missing, or maps of
-        another number of images.
+        UsageError: unknown metrics or options, masks, explainers or a segmentation that are
+        missing, or maps of another number of images.
     """
     chosen = _found(metrics)
     used = checked_options(chosen, options)
     _check(chosen, inputs, classes, maps, masks)
+    _check_segments(chosen, classifier)
     _check_explainers(chosen, classifier, maps, explainers or {})
     device = inputs.device
     masks = masks if masks is None else masks.to(device)
@@ -131,7 +133,8 @@ def planned_forwards(
         if any(evidence in metric.needs for metric in chosen)
     )
     looks = plan.forwards(contenders) or any(_looks(metric) for metric in chosen)
-    return float(bool(looks)) + plan.forwards(contenders) + contenders * again * explanation
+    shared = bool(looks) + any(metric.needs_segmentation for metric in chosen)
+    return float(shared) + plan.forwards(contenders) + contenders * again * explanation
 
 
 def checked_options(
@@ -183,6 +186,12 @@ def _check(
             f"masks of {tuple(masks.shape)} for inputs of {tuple(inputs.shape)}: bring them to the "
             "size of the inputs, such as by the classifier's preprocessing.mask"
         )
+
+
+def _check_segments(metrics: Sequence[Metric], classifier: Classifier) -> None:
+    needing = [metric.name for metric in metrics if metric.needs_segmentation]
+    if needing and classifier.decoder is None:
+        raise UsageError(f"{needing[0]} {NO_SEGMENTATION}")
 
 
 def _check_explainers(

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mitate.auditing.agreement import segmented
 from mitate.auditing.fillings import filled
 from mitate.auditing.ranking import ranks, tie_orders
 from mitate.auditing.redrawing import Redrawn
@@ -74,6 +75,14 @@ class Sample:
     def own(self) -> Float[Tensor, " b"]:
         """Probability of the class for the unaltered images."""
         return self.scorer.own_probabilities()[:, 0]
+
+    @cached_property
+    def segmentation(self) -> Float[Tensor, "b H W"]:
+        """What the classifier segments for the class of each image."""
+        parts = (torch.split(part, self.batch_size) for part in (self.images, self.classes))
+        drawn = [segmented(self.classifier, *part) for part in zip(*parts, strict=True)]
+        self.spend(len(self.images))
+        return torch.cat(drawn)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -185,6 +194,11 @@ class Contender:
         """The masks of the sample."""
         assert self.sample.masks is not None
         return self.sample.masks
+
+    @property
+    def segmentation(self) -> Float[Tensor, "b H W"]:
+        """What the classifier itself segments for the class of each image."""
+        return self.sample.segmentation
 
     @property
     def own(self) -> Float[Tensor, " b"]:

@@ -11,7 +11,9 @@ from mitate.auditing.steps import Step
 from mitate.errors import UsageError
 from mitate.explain.augmentation import VARIANTS
 
-Family = Literal["faithfulness", "localisation", "randomisation", "robustness", "complexity"]
+Family = Literal[
+    "faithfulness", "localisation", "agreement", "randomisation", "robustness", "complexity"
+]
 Better = Literal["higher", "lower"]
 Asks = Callable[..., Iterable[Sequence[Step]]]
 
@@ -19,6 +21,7 @@ EVIDENCE: dict[str, str] = {
     "maps": "one map an image, on its own grid (b, h, w)",
     "pixels": "the maps at the pixels of the input (b, H, W), bilinearly",
     "masks": "the share of each pixel that belongs to the region (b, H, W)",
+    "segmentation": "what the network itself segments for the class (b, H, W), 1 or 0",
     "own": "the class's probability for the unaltered image (b,)",
     "images": "the preprocessed images (b, channels, H, W)",
     "classes": "the explained class of each image (b,)",
@@ -77,6 +80,11 @@ class Metric:
         return tuple(name for name in _positional(self.function) if name in EVIDENCE)
 
     @property
+    def needs_segmentation(self) -> bool:
+        """Whether it compares with what the classifier itself segments."""
+        return "segmentation" in self.needs
+
+    @property
     def explains_again(self) -> bool:
         """Whether it needs the contender's explainer."""
         return "explain" in self.needs or not EXPLAINED.keys().isdisjoint(self.needs)
@@ -127,6 +135,7 @@ DEFAULT_METRICS: tuple[str, ...] = (
     "rank_accuracy",
     "pointing",
 )
+OF_SEGMENTATION = "agreement"  # the family that the default has too where a classifier segments
 
 
 def _none() -> int:

@@ -1,8 +1,9 @@
 """Whether a classifier uses the true regions of an audit's images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from mitate.auditing.intervals import Interval, mean_interval, paired_interval
 from mitate.auditing.reliance import reliance
 from mitate.auditing.subjects import Subjects, in_batches
+from mitate.auditing.values import Numbers
 from mitate.models.classifier import Classifier
 from mitate.progress import progress
 
@@ -25,6 +27,7 @@ class Usage:
         difference: the first less the second, image by image.
         flips: how often another class is decided without the region.
         forwards: what it took.
+        beyond: the difference of each image; NaN where there is no region, or no place elsewhere.
     """
 
     fall: Interval
@@ -32,6 +35,7 @@ class Usage:
     difference: Interval
     flips: Interval
     forwards: float
+    beyond: Numbers = field(default_factory=lambda: np.empty(0), compare=False)
 
 
 def usage(
@@ -73,4 +77,5 @@ def usage(
         paired_interval(fall, elsewhere),
         mean_interval(flipped),
         forwards,
+        fall - elsewhere,
     )

@@ -9,11 +9,16 @@ import numpy as np
 from mitate.auditing.comparison import FEWEST
 from mitate.auditing.intervals import Interval, mean_interval
 from mitate.auditing.leaderboard import Recommendation, Score
+from mitate.auditing.segmentation import Segmentation
+from mitate.data.wording import counted
 
 Grade = Literal["good", "open", "bad"]
 # Falls of the class's probability: what is smaller than the first does not matter, and where the
 # interval stays under the second the region does not decide.
 MATTERS, DECIDES = 0.05, 0.1
+# From this IoU on a region is found: the least of the thresholds of Choe et al. 2020
+# (arXiv:2007.04178, MaxBoxAccV2).
+FINDS = 0.3
 
 HEADLINES: dict[str, tuple[Grade, str]] = {
     "right": ("good", "The classifier uses the region, and the map shows it."),
@@ -26,6 +31,11 @@ HEADLINES: dict[str, tuple[Grade, str]] = {
         "open",
         "The map tells where the classifier looks; whether the classifier is right, and by the "
         "right place, labels and masks would tell.",
+    ),
+    "by its segmentation": (
+        "good",
+        "The classifier decides by what it segments, and the map shows it; whether that is the "
+        "right place, masks would tell.",
     ),
     "place only": (
         "open",
@@ -44,6 +54,11 @@ HEADLINES: dict[str, tuple[Grade, str]] = {
     "classifier wrong": (
         "bad",
         "The classifier decides by something else than the region: no true map can lie on it.",
+    ),
+    "beside its segmentation": (
+        "bad",
+        "The classifier does not decide by what it segments: its reason or its segmentation is "
+        "wrong.",
     ),
     "guessing": (
         "bad",
@@ -71,6 +86,8 @@ ADVICE: dict[str, str] = {
     "the audit then tells whether that is the right place.",
     "faithful, unlabelled": "Use this map to see where the classifier looks. Give the true "
     "classes, and masks of some twenty photos: the audit then tells whether it is right, and why.",
+    "by its segmentation": "Use this map (--remember keeps it). Draw masks on some twenty photos: "
+    "the audit then tells whether what is segmented is the right place.",
     "place only": "Give more photos with masks, until what hiding the region does can be told.",
     "unclear": "Give more photos with masks (a higher limit, or more masks): the intervals narrow.",
     "few": f"Give more photos; for what masks tell, {FEWEST} or more whose mask shows something.",
@@ -80,6 +97,9 @@ ADVICE: dict[str, str] = {
     "(--layer earlier, -m loupe for small things), or larger photos.",
     "classifier wrong": "Do not count on its accuracy elsewhere. Look at what the photos below are "
     "decided by, take photos in which that varies, or train with masks; then compare the two.",
+    "beside its segmentation": "Look at what is segmented in the photos below. Where that is the "
+    "right place and all of it, the class is decided by something else: train with --plant or "
+    "--guide masks and compare the two. Where it is not, train on more masks.",
     "guessing": "Train it further, on more photos, or look for wrong labels; then audit again.",
     "unfaithful": "Show no map of it. Try other methods and layers, or more photos: the intervals "
     "narrow.",
@@ -87,6 +107,27 @@ ADVICE: dict[str, str] = {
     "wrong reasons": "Look at these photos (groups.csv lists them). Cover or vary that place in "
     "the photos for training, or take others without it; train again and compare the two.",
 }
+
+# By whether the map lies on the segmentation, whether this finds the true region, and whether the
+# map lies on that; None where there are too few masks to tell.
+AGREEMENTS: dict[tuple[bool, bool | None, bool | None], str] = {
+    (True, None, None): "Map and segmentation agree; whether both are right, masks would tell.",
+    (False, None, None): "Of the map no more lies on what is segmented than of a control.",
+    (True, True, True): "Map and segmentation agree, and both lie on the region.",
+    (True, True, False): "Map and segmentation agree, but on the region itself no more of the map "
+    "lies than of a control.",
+    (True, False, True): "Map and segmentation agree, and the map lies on the region, which the "
+    "segmentation hardly finds.",
+    (True, False, False): "Map and segmentation agree, and neither lies on the region.",
+    (False, True, True): "The map lies on the region and the segmentation finds it, but on what is "
+    "segmented no more of the map lies than of a control.",
+    (False, True, False): "The classifier segments the region, and no more of the map lies there "
+    "than of a control.",
+    (False, False, True): "The map lies on the region, and the segmentation hardly finds it.",
+    (False, False, False): "The segmentation hardly finds the region, and of the map no more lies "
+    "on either than of a control.",
+}
+NOT_DECIDING = "What is segmented does not decide: the class hardly falls without it."
 
 
 @dataclass(frozen=True)
@@ -104,6 +145,8 @@ class Facts:
         fall: how far the class falls without the region.
         ignores: whether the map is known to ignore the network.
         wrong_reasons: groups of photos that are decided by something beside, in words.
+        segmentation: what the classifier segments by itself.
+        agreement: the map's share on that, beside the controls'.
     """
 
     images: int
@@ -115,6 +158,8 @@ class Facts:
     fall: Interval | None = None
     ignores: bool = False
     wrong_reasons: tuple[str, ...] = ()
+    segmentation: Segmentation | None = None
+    agreement: Score | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +185,8 @@ def judge(facts: Facts) -> Verdict:
     """Say what the facts bear, and no more."""
     outcome = _outcome(facts)
     grade, headline = HEADLINES[outcome]
-    said = [words for told in (_accuracy, _use, _place, _map) if (words := told(facts))]
+    every = (_accuracy, _use, _place, _map, _drawn, _use_of_drawn, _on_drawn, _agreement)
+    said = [words for told in every if (words := told(facts))]
     return Verdict(outcome, grade, headline, (*said, *facts.wrong_reasons), ADVICE[outcome])
 
 
@@ -160,7 +206,7 @@ def _outcome(facts: Facts) -> str:
         return "guessing"
     if facts.recommendation is None:
         return "nothing"
-    outcome = _of_place(facts) or _of_faith(facts)
+    outcome = _of_place(facts) or _of_segmentation(facts) or _of_faith(facts)
     if HEADLINES[outcome][0] == "bad":
         return outcome
     if facts.ignores:
@@ -179,6 +225,17 @@ def _of_place(facts: Facts) -> str | None:
     if not uses:
         return "classifier wrong"
     return "right" if shows else "map wrong"
+
+
+def _of_segmentation(facts: Facts) -> str | None:
+    """What a segmentation of the classifier's own tells where there are no masks to."""
+    if facts.segmentation is None or facts.recommendation is None:
+        return None
+    uses = uses_region(facts.segmentation.usage.difference)
+    if uses is False:
+        return "beside its segmentation"
+    shows = facts.recommendation.trusted and facts.agreement and facts.agreement.beaten
+    return "by its segmentation" if uses and shows else None
 
 
 def _of_faith(facts: Facts) -> str:
@@ -207,12 +264,15 @@ def _accuracy(facts: Facts) -> str:
 
 
 def _use(facts: Facts) -> str:
-    if facts.reliance is None or not facts.reliance.images:
+    return _without("the region", facts.fall, facts.reliance)
+
+
+def _without(what: str, fall: Interval | None, told: Interval | None) -> str:
+    if told is None or not told.images:
         return ""
-    told = facts.reliance
-    fell = "" if facts.fall is None else f"the class falls by {facts.fall.mean:.3f}, "
+    fell = "" if fall is None else f"the class falls by {fall.mean:.3f}, "
     return (
-        f"Without the region {fell}{told.mean:+.3f} beyond what hiding as much elsewhere does "
+        f"Without {what} {fell}{told.mean:+.3f} beyond what hiding as much elsewhere does "
         f"({told.low:+.3f} to {told.high:+.3f}, {told.images} photos)."
     )
 
@@ -222,6 +282,58 @@ def _place(facts: Facts) -> str:
         return ""
     share = f"{_percent(facts.energy.value.mean)} of the map's energy lies on the region"
     return f"{share}: {facts.energy.words}." if facts.energy.words else f"{share}."
+
+
+def _drawn(facts: Facts) -> str:
+    drawn = facts.segmentation
+    if drawn is None:
+        return ""
+    found = drawn.area
+    size = f", {_percent(found.mean)} of the picture" if found.images else ""
+    told = [
+        f"The classifier segments a region in {found.images} of {len(drawn.areas)} photos{size}",
+        *([f"nothing in {drawn.empty}"] if drawn.empty else []),
+        *([f"nothing finite in {drawn.broken}"] if drawn.broken else []),
+    ]
+    return f"{', '.join(told)}{_beside_masks(drawn)}."
+
+
+def _beside_masks(drawn: Segmentation) -> str:
+    dice, iou = drawn.overlaps.dice(), drawn.overlaps.iou()
+    if dice is None or iou is None:
+        return ""
+    masks = counted(drawn.compared, "mask")
+    return f"; beside {masks} its Dice is {dice:.3f} and its IoU {iou:.3f}"
+
+
+def _use_of_drawn(facts: Facts) -> str:
+    drawn = facts.segmentation
+    used = None if drawn is None else drawn.usage
+    return "" if used is None else _without("what it segments", used.fall, used.difference)
+
+
+def _on_drawn(facts: Facts) -> str:
+    if facts.segmentation is None or facts.agreement is None or not facts.agreement.value.images:
+        return ""
+    share, area = facts.agreement.value.mean, facts.segmentation.area.mean
+    words = f": {facts.agreement.words}." if facts.agreement.words else "."
+    return (
+        f"{_percent(share)} of the map's energy lies on what it segments, which is "
+        f"{_percent(area)} of the picture{words}"
+    )
+
+
+def _agreement(facts: Facts) -> str:
+    if facts.segmentation is None:
+        return ""
+    iou, said = facts.segmentation.overlaps.iou(), []
+    agrees, shows = (score and score.beaten for score in (facts.agreement, facts.energy))
+    if agrees is not None:
+        told = (None, None) if iou is None or shows is None else (iou >= FINDS, shows)
+        said.append(AGREEMENTS[agrees, *told])
+    if uses_region(facts.segmentation.usage.difference) is False:
+        said.append(NOT_DECIDING)
+    return " ".join(said)
 
 
 def _map(facts: Facts) -> str:

@@ -19,6 +19,7 @@ OPACITY = 0.5
 DIVERGING = "coolwarm"
 ABSENT = 128
 TINT, TINTED = "#00c8ff", 0.6  # no leaf, rust or colormap of ours has it
+PREDICTED = "#b4ff00"  # of what a network segments, beside what is true
 
 Picture = Image.Image | NDArray[np.uint8]
 
@@ -82,20 +83,27 @@ def tint(picture: Picture, shares: Float[np.ndarray, "h w"]) -> Image.Image:
     return Image.composite(Image.new("RGB", photo.size, TINT), photo, Image.fromarray(strength))
 
 
-def outlined(picture: Picture, shares: Float[np.ndarray, "h w"]) -> Image.Image:
+def outlined(
+    picture: Picture, shares: Float[np.ndarray, "h w"], *, colour: str = TINT, away: int = 0
+) -> Image.Image:
     """The picture with a line of one pixel around a region, whose own pixels stay as they are.
 
     Args:
         picture: RGB of any size, as a PIL image or uint8 (H, W, 3).
         shares: In [0, 1], of any size; the region is what has half of the largest or more.
+        colour: Of the line.
+        away: How many pixels lie between, so that two lines around equal regions are both seen.
     """
     photo = as_image(picture)
     fitted = stretch(shares, photo.size)
     inside = (fitted >= fitted.max() / 2) & (fitted > 0)
-    region = Image.fromarray(inside)
-    around = np.asarray(region.convert("L").filter(ImageFilter.MaxFilter(3))) > 0
-    line = Image.fromarray(around & ~inside)
-    return Image.composite(Image.new("RGB", photo.size, TINT), photo, line)
+    region = Image.fromarray(inside).convert("L")
+    within, around = (
+        np.asarray(region.filter(ImageFilter.MaxFilter(1 + 2 * wide))) > 0
+        for wide in (away, away + 1)
+    )
+    line = Image.fromarray(around & ~within)
+    return Image.composite(Image.new("RGB", photo.size, colour), photo, line)
 
 
 def stretch(values: Float[np.ndarray, "h w"], size: tuple[int, int]) -> NDArray[np.float32]:

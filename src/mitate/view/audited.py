@@ -9,12 +9,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mitate.auditing.agreement import segmented
 from mitate.auditing.audit import Audit
+from mitate.auditing.comparison import FEWEST
+from mitate.auditing.intervals import Interval
 from mitate.auditing.leaderboard import Score, Standing, control_in_words
 from mitate.auditing.reasons import Group, Spot
+from mitate.auditing.subjects import Batch
 from mitate.auditing.table import METRICS
 from mitate.auditing.values import best_first, mean_of
-from mitate.drawing.colour import COLORMAP, OPACITY, heat, outlined
+from mitate.drawing.colour import COLORMAP, OPACITY, PREDICTED, TINT, heat, outlined
 from mitate.explain.explainer import Explainer
 from mitate.explain.explanation import Explanation
 from mitate.explain.targets import UNKNOWN
@@ -28,6 +32,8 @@ from mitate.view.contents import (
     LeaderRow,
     MetricHead,
     Report,
+    SegmentationPart,
+    SegmentedRow,
 )
 from mitate.view.curve import Chart, step_chart
 from mitate.view.explaining import Style
@@ -62,7 +68,7 @@ def audit_report(audit: Audit, *, title: str = "", style: Style | None = None) -
         facts=_facts(audit),
         accuracy=None if accuracy is None else accuracy.mean,
         class_names=audit.classifier.class_names,
-        cases=tuple(_worst(audit, style)),
+        cases=tuple(_worst(audit, style, _pick(audit))),
         notices=(*audit.notices, *audit.failures),
         opacity=OPACITY if style.opacity is None else style.opacity,
         audit=audit_part(audit, style),
@@ -73,7 +79,7 @@ def audit_report(audit: Audit, *, title: str = "", style: Style | None = None) -
 def audit_part(audit: Audit, style: Style) -> AuditPart:
     """All that the page says beside the pictures."""
     pick = _pick(audit)
-    rows = tuple(_row(audit, line, pick) for line in audit.ranked())
+    rows = tuple(_row(audit, line, pick, audit.metrics) for line in audit.ranked())
     return AuditPart(
         grade=audit.verdict.grade,
         sentences=audit.verdict.sentences,
@@ -86,6 +92,7 @@ def audit_part(audit: Audit, style: Style) -> AuditPart:
         groups=tuple(_groups(audit, style)),
         places=tuple(_places(audit, style)),
         confused=tuple(_confused(audit, style)),
+        segmentation=_segmentation(audit, style),
     )
 
 
@@ -115,10 +122,14 @@ def _facts(audit: Audit) -> tuple[tuple[str, str], ...]:
 
 def _head(metric: str) -> MetricHead:
     found = METRICS[metric]
-    return MetricHead(metric, metric.replace("_", " "), found.better, found.summary)
+    return MetricHead(metric, _title(metric), found.better, found.summary)
 
 
-def _row(audit: Audit, line: Standing, pick: str) -> LeaderRow:
+def _title(metric: str) -> str:
+    return metric.replace("_", " ")
+
+
+def _row(audit: Audit, line: Standing, pick: str, metrics: Sequence[str]) -> LeaderRow:
     chosen = audit.recommendation
     empty = (f"{line.empty} empty maps",) if line.empty else ()
     return LeaderRow(
@@ -131,7 +142,7 @@ def _row(audit: Audit, line: Standing, pick: str) -> LeaderRow:
         recommended=chosen is not None and chosen.name == line.name,
         badges=(*line.badges, *empty),
         picked=_cell(line.scores.get(pick)),
-        cells=tuple(_cell(line.scores.get(metric)) for metric in audit.metrics),
+        cells=tuple(_cell(line.scores.get(metric)) for metric in metrics),
     )
 
 
@@ -237,25 +248,68 @@ def _coloured(values: np.ndarray, picture: Image.Image, style: Style) -> Image.I
     return Image.fromarray(heat(resized.numpy(), style.colormap or COLORMAP))
 
 
-def _gallery_words(audit: Audit) -> tuple[str, str]:
-    pick = _pick(audit).replace("_", " ")
-    region = "The true region is outlined in blue. " if audit.subjects.masked else ""
-    return (
-        "Where the map is worst",
-        f"The images on which the recommended map does worst in {pick}, beside the familiar one. "
-        f"{region}Choose a picture to enlarge it.",
+def _segmentation(audit: Audit, style: Style) -> SegmentationPart | None:
+    """How much of each map lies on what the classifier segments, beside the true region's share."""
+    drawn = audit.segmentation
+    if drawn is None:
+        return None
+    agreement = [metric for metric in audit.metrics if METRICS[metric].needs_segmentation]
+    beside = (*(metric for metric in audit.metrics if metric == "energy"), *agreement[1:])
+    return SegmentationPart(
+        area=drawn.area.mean,
+        true_area=drawn.true_area.mean,
+        empty=drawn.empty,
+        broken=drawn.broken,
+        metric=_head(agreement[0]),
+        beside=tuple(_head(metric) for metric in beside),
+        rows=tuple(_row(audit, line, agreement[0], beside) for line in audit.ranked()),
+        cases=tuple(_worst(audit, style, agreement[0])),
+        classes=tuple(
+            SegmentedRow(
+                name=one.name,
+                images=one.images,
+                drawn=one.area.images,
+                area=one.area.mean,
+                energy=_plain_cell(one.energy),
+                difference=_plain_cell(one.difference),
+            )
+            for one in audit.segmented_by_class()
+        ),
     )
 
 
-def _worst(audit: Audit, style: Style) -> Iterator[Case]:
-    """The images whose recommended map does worst in the metric that picks."""
+def _plain_cell(value: Interval) -> Cell:
+    """A mean, whose interval is told of enough images only."""
+    if value.images < FEWEST:
+        return Cell(value.mean, float("nan"), float("nan"))
+    return Cell(value.mean, value.low, value.high)
+
+
+def _gallery_words(audit: Audit) -> tuple[str, str]:
+    return (
+        "Where the map is worst",
+        f"The images on which the recommended map does worst in {_title(_pick(audit))}, beside the "
+        "familiar one. "
+        f"{outlines(audit)}Choose a picture to enlarge it.",
+    )
+
+
+def outlines(audit: Audit) -> str:
+    """What the lines on the pictures are."""
+    true = "The true region is outlined in blue. " if audit.subjects.masked else ""
+    predicted = "What the classifier segments is outlined in green. " if audit.segmentation else ""
+    return true + predicted
+
+
+def _worst(audit: Audit, style: Style, metric: str) -> Iterator[Case]:
+    """The images whose recommended map does worst in a metric, beside the familiar one."""
     chosen, explainer = audit.recommendation, audit.explainer
     if chosen is None or explainer is None:
         return
-    values = audit.values.of(chosen.name, _pick(audit))
+    values = audit.values.of(chosen.name, metric)
     known = np.flatnonzero(np.isfinite(values))
     ascending = known[np.argsort(values[known], kind="stable")]
-    higher = METRICS[_pick(audit)].better == "higher"
+    higher = METRICS[metric].better == "higher"
     places = [int(place) for place in (ascending if higher else ascending[::-1])[:WORST]]
     if not places:
         return
@@ -263,10 +317,11 @@ def _worst(audit: Audit, style: Style) -> Iterator[Case]:
     beside = [familiar.explainer] if familiar and familiar.name != chosen.name else []
     batch = audit.subjects.open(places)
     explanations = _explained(audit, [explainer, *beside], batch.inputs, places)
+    drawn = list(_regions(audit, batch, places))
     for index, place in enumerate(places):
         each = [explanation[index] for explanation in explanations]
-        mask = None if batch.masks is None else batch.masks[index].cpu().numpy()
-        yield _case(audit, place, each, mask, style, float(values[place]))
+        lines = [(region[index], *line) for region, *line in drawn]
+        yield _case(audit, place, each, lines, style, f"{_title(metric)} {values[place]:.3f}")
 
 
 def _explained(
@@ -276,21 +331,35 @@ def _explained(
     return [explainer(inputs, targets=classes) for explainer in explainers]
 
 
+def _regions(
+    audit: Audit, batch: Batch, places: Sequence[int]
+) -> Iterator[tuple[np.ndarray, str, int]]:
+    """What is true and what is segmented: shares (b, H, W), the line's colour and its distance."""
+    if batch.masks is not None:
+        yield batch.masks.cpu().numpy(), TINT, 0
+    if audit.segmentation is not None:
+        classes = torch.from_numpy(audit.classes[list(places)])
+        found = segmented(audit.classifier, batch.inputs, classes)
+        yield found.nan_to_num(0).cpu().numpy(), PREDICTED, 1
+
+
 def _case(
     audit: Audit,
     place: int,
     explanations: Sequence[Explanation],
-    mask: np.ndarray | None,
+    lines: Sequence[tuple[np.ndarray, str, int]],
     style: Style,
-    value: float,
+    told: str,
 ) -> Case:
     names, label = audit.classifier.class_names, audit.subjects.labels[place]
     likely = likelihood(audit.classifier.task, explanations[0].logits)[0]
     picture = explanations[0].shown()[0]
-    pick = _pick(audit).replace("_", " ")
+    marked = picture
+    for region, colour, away in lines:
+        marked = outlined(marked, region, colour=colour, away=away)
     return Case(
-        name=f"{audit.subjects.names[place]} · {pick} {value:.3f}",
-        picture=picture if mask is None else outlined(picture, mask),
+        name=f"{audit.subjects.names[place]} · {told}",
+        picture=marked,
         true=None if label == UNKNOWN else names[label],
         predicted=names[audit.predicted[place]],
         probability=float(likely[audit.predicted[place]]),

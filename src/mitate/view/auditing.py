@@ -93,7 +93,8 @@ def audit(
             ones.
         layers: names, ``auto`` or ``earlier``: each method at each of them.
         metrics: names, or families of them such as ``faithfulness``; None takes
-            ``DEFAULT_METRICS``.
+            ``DEFAULT_METRICS``, and ``agreement`` where the classifier was trained with masks and
+            segments by itself.
         audited: ``label``, or ``predicted`` to audit the predicted class throughout.
         pick: the metric that recommends; None takes energy where there are masks, and otherwise
             early deletion.

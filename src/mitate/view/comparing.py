@@ -1,13 +1,14 @@
 """Two classifiers on the same photos: what `mitate compare` does, and `mitate.compare`."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from mitate.auditing.audit import Audit, audit_images, metric_names
+from mitate.auditing.audit import Audit, audit_images
+from mitate.auditing.defaults import metric_names
 from mitate.auditing.files import interval_file, remembered
 from mitate.auditing.gate import requirement_of
 from mitate.auditing.rivals import Rivals, set_beside
@@ -61,7 +62,8 @@ def compare(
         limit: only so many photos, chosen as for ``mitate.audit``; None takes all.
         method: of both; None takes of each what ``Explainer.best`` remembers, or HiResCAM.
         layer: of both; None takes what is remembered, or ``auto``.
-        metrics: names, or families of them; None takes the default ones.
+        metrics: names, or families of them; None takes the default ones, without those that hold
+            a map against what its own classifier segments.
         audited: ``label``, or ``predicted`` to audit the predicted class throughout.
         require: thresholds: ``accuracy not worse`` (the interval of the difference does not lie
             below 0), ``energy better`` (it lies above 0), or ``energy>=0.5`` of the second.
@@ -97,7 +99,9 @@ def compare(
         raise ImageError(f"none of the {len(taken.chosen)} photos can be read: {failures[0]}")
     masked = all(one.masked for one in subjects)
     pick = next(iter(find_metrics(metrics or ())), None)
-    names = metric_names(metrics, pick, masked=masked)
+    # Each is held against a region of its own, of another size: compared where that is asked for.
+    segments = metrics is not None and all(one.decoder is not None for one in pair)
+    names = metric_names(metrics, pick, masked=masked, segments=segments)
     required = [requirement_of(words, names, two=True) for words in require]
     audits = [
         _audit(
@@ -120,6 +124,7 @@ def compare(
     strange = set(pair[0].class_names) ^ set(pair[1].class_names)
     if strange:
         notices = (*notices, f"classes of one of them only: {', '.join(sorted(strange))}")
+    notices = (*notices, *_areas(audits))
     rivals = replace(rivals, failures=failures, notices=tuple(notices))
     if out is not None:
         _write(rivals, Path(out))
@@ -146,6 +151,17 @@ def _audit(
     if "earlier" in found:
         raise UsageError("two classifiers are compared at one layer: name it, or auto")
     return audit_images(classifier, subjects, methods=found[:1], layers=found[1:], **settings)
+
+
+def _areas(audits: Sequence[Audit]) -> Iterator[str]:
+    """How much each segments, where maps are held against that."""
+    drawn = [one.segmentation.area.mean for one in audits if one.segmentation]
+    if drawn:
+        first, second = (f"{100 * area:.1f} %" for area in drawn)
+        yield (
+            f"the first segments {first} of the picture and the second {second}: of any map more "
+            "lies on what is larger"
+        )
 
 
 def as_dict(rivals: Rivals) -> dict[str, Any]:

@@ -148,6 +148,49 @@ class GroupCard:
 
 
 @dataclass(frozen=True)
+class SegmentedRow:
+    """What is segmented for one class: of how many images, and in how many anything is.
+
+    ``energy`` is the recommended map's on it, ``difference`` the fall of the class without it
+    beyond that without as much elsewhere.
+    """
+
+    name: str
+    images: int
+    drawn: int
+    area: float
+    energy: Cell
+    difference: Cell
+
+
+@dataclass(frozen=True)
+class SegmentationPart:
+    """What a classifier itself segments, and how much of each map lies there.
+
+    Attributes:
+        area: share of the picture that is segmented, where anything is; NaN where nothing is.
+        true_area: share that the true region covers, where there is one; NaN without masks.
+        empty: in how many images nothing is segmented.
+        broken: in how many what is segmented is not finite.
+        metric: of the maps on it.
+        beside: further metrics of the maps, a column each.
+        rows: the maps, whose cells are of ``beside``; controls last.
+        cases: the images in which map and segmentation differ most.
+        classes: class by class.
+    """
+
+    area: float
+    true_area: float
+    empty: int
+    broken: int
+    metric: MetricHead
+    beside: tuple[MetricHead, ...]
+    rows: tuple[LeaderRow, ...]
+    cases: tuple[Case, ...]
+    classes: tuple[SegmentedRow, ...] = ()
+
+
+@dataclass(frozen=True)
 class AuditPart:
     """What a report says of an audit.
 
@@ -163,6 +206,7 @@ class AuditPart:
         groups: images that are decided alike, the most suspicious first.
         places: fixed places that decide though no group of maps was found there.
         confused: the pairs of classes that are confused most.
+        segmentation: what the classifier itself segments; None where that was not asked.
     """
 
     grade: str
@@ -176,6 +220,7 @@ class AuditPart:
     groups: tuple[GroupCard, ...] = ()
     places: tuple[GroupCard, ...] = ()
     confused: tuple[GroupCard, ...] = ()
+    segmentation: SegmentationPart | None = None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mitate.auditing.comparison import FEWEST
-from mitate.auditing.intervals import mean_interval
+from mitate.auditing.intervals import known_interval, mean_interval
 from mitate.auditing.reasons.evidence import Decided, look
 from mitate.auditing.reasons.grouping import group
 from mitate.auditing.reasons.groups import Group, Reasons
@@ -88,7 +88,6 @@ def find_reasons(
             images,
             seen,
             [found for found in groups if found.suspicion == "found"],
-            masked=masks is not None,
             seed=seed,
             batch_size=batch_size,
             advance=advance,
@@ -203,13 +202,12 @@ class _Search:
     def _caused(self, hidden: Hidden | None) -> dict[str, Any]:
         if hidden is None:
             return dict.fromkeys(("flips", "elsewhere", "excess", "fall", "marked"))
-        marked = mean_interval(hidden.marked)
         return {
             "flips": hidden.rate,
             "elsewhere": hidden.rate_elsewhere,
             "excess": hidden.excess,
             "fall": float(hidden.falls.mean()) if len(hidden.falls) else None,
-            "marked": marked if self.masked and marked.images else None,
+            "marked": known_interval(hidden.marked),
         }
 
     def _errors(self, rows: Int[np.ndarray, " m"]) -> float | None:

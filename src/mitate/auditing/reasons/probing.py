@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mitate.auditing.comparison import FEWEST
-from mitate.auditing.intervals import mean_interval, sure_interval
+from mitate.auditing.intervals import known_interval, mean_interval, sure_interval
 from mitate.auditing.reasons.evidence import Decided
 from mitate.auditing.reasons.groups import Group
 from mitate.auditing.reasons.hiding import PLACES, Tried, mean_over_places, try_places
@@ -31,7 +31,6 @@ def find_spots(
     seen: Decided,
     groups: Sequence[Group],
     *,
-    masked: bool,
     seed: int,
     batch_size: int,
     advance: Advance,
@@ -47,7 +46,6 @@ def find_spots(
         images: where they are read.
         seen: what was decided, and the maps.
         groups: those that the maps found; a place that one of them names is not said again.
-        masked: whether masks are known.
         seed: of the random places and of the noise.
         batch_size: images in one forward.
         advance: told how many images are done.
@@ -57,7 +55,7 @@ def find_spots(
     """
     counts = np.bincount(seen.predicted, minlength=len(classifier.class_names))
     asked = [decided for decided, count in enumerate(counts) if count >= FEWEST]
-    search = _Search(classifier, images, seen, masked, seed, batch_size, len(asked))
+    search = _Search(classifier, images, seen, seed, batch_size, len(asked))
     spots = [spot for decided in asked for spot in search.spots_of(decided, groups, advance)]
     spots.sort(key=lambda spot: (spot.suspicion != "found", -spot.flips.mean))
     return tuple(spots), search.forwards
@@ -87,7 +85,6 @@ class _Search:
     classifier: Classifier
     images: Images
     seen: Decided
-    masked: bool
     seed: int
     batch_size: int
     classes: int
@@ -102,14 +99,14 @@ class _Search:
         name = self.classifier.class_names[decided]
         shown = [group.region for group in groups if group.class_name == name]
         for number, region in enumerate(places):
-            flips, marked = tried.flips[:, number], mean_interval(tried.marked[:, number])
+            flips = tried.flips[:, number]
             spot = Spot(name, place_of(region), region, len(flips), mean_interval(flips))
             best = sure_interval(flips, np.zeros_like(flips), self.classes * len(places))
             if best.low >= MARGIN:
                 flipped = np.asarray(tried.numbers)[flips > 0]
                 spot = replace(
                     self._compared(spot, decided, rows, flips, len(places)),
-                    marked=marked if self.masked and marked.images else None,
+                    marked=known_interval(tried.marked[:, number]),
                     **self._of_members(rows, flipped, region),
                 )
                 spot = self._judged(spot, decided, shown)
