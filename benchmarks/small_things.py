@@ -1,11 +1,13 @@
 """Every method on small things: where its maps lie, what the class loses by them, and the cost.
 
-python -m benchmarks.small_things [--quick] [--photos N] [CLASSIFIER DATA MASK_VALUE SPLIT]
+python -m benchmarks.small_things [--quick] [--photos N] [--most N]
+                                  [CLASSIFIER DATA MASK_VALUE SPLIT]
 
 Without arguments it takes the coffee leaves, the magnetic tiles and the sample photos beside this
 checkout and the demo's paddy photos, training what is not trained yet under out/small, and writes
-benchmarks/SMALL_THINGS.md; --photos takes another number of each than 80. With --quick it takes
-four photos and three methods and writes nothing.
+benchmarks/SMALL_THINGS.md; --photos takes another number of each than 80, and --most leaves out
+methods of more forwards an image. With --quick it takes four photos and three methods and writes
+nothing.
 """
 
 import argparse
@@ -28,6 +30,7 @@ from mitate.data.dataset import Record, read_dataset
 from mitate.data.masks import MaskIndex
 from mitate.errors import MitateError
 from mitate.explain.inputs import prepare
+from mitate.explain.layers import automatic
 from mitate.explain.methods import METHODS
 from mitate.explain.methods.perturbed import blurred
 from mitate.explain.scorer import Scorer
@@ -37,7 +40,7 @@ from mitate.view.photos import evenly, open_shot
 SHARED = Path("../shared")
 WEIGHTS = SHARED / "weights" / "mobilenetv2_100.imagenet1k.safetensors"
 RESULTS = Path(__file__).parent / "SMALL_THINGS.md"
-PHOTOS, BATCH = 80, 16
+PHOTOS, BATCH, MOST = 80, 16, 3000
 # Halves of a fifth down to a 320th, where small things are decided, and tenths above it.
 FRACTIONS = (
     0.0, 0.003125, 0.00625, 0.0125, 0.025, 0.05, 0.1, 0.15, 0.2,
@@ -68,19 +71,20 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("named", nargs="*", metavar="CLASSIFIER DATA MASK_VALUE SPLIT")
     parser.add_argument("--photos", type=int, default=PHOTOS)
+    parser.add_argument("--most", type=int, default=MOST, help="forwards an image")
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()
     names = ("gradcam", *OWN) if given.quick else tuple(METHODS)
     sets = [_named(*given.named)] if given.named else list(_beside())
     lines = ["# Small things", "", "Written by `make bench-small`.", ""]
     for photos in sets:
-        lines += [*table(photos, names, 4 if given.quick else given.photos), ""]
+        lines += [*table(photos, names, 4 if given.quick else given.photos, given.most), ""]
     print("\n".join(lines))
     if not given.named and not given.quick:
         RESULTS.write_text("\n".join(lines), encoding="utf-8")
 
 
-def table(photos: Photos, names: Sequence[str], number: int) -> Iterator[str]:
+def table(photos: Photos, names: Sequence[str], number: int, most: int) -> Iterator[str]:
     """One row a method, and the true mask where there is one, for the predicted classes."""
     records = evenly(photos.records, number)
     found: dict[str, Columns] = {}
@@ -90,6 +94,9 @@ def table(photos: Photos, names: Sequence[str], number: int) -> Iterator[str]:
     for name in names:
         explainer = Explainer(photos.classifier, name, show_progress=False, **OPTIONS.get(name, {}))
         try:
+            if (price := dear(explainer, inputs)) > most:
+                print(f"{photos.title}: {name} left out: {price:.0f} forwards", file=sys.stderr)
+                continue
             made = explainer(inputs, top_k=1)
         except MitateError as exc:
             print(f"{photos.title}: {name} left out: {exc}", file=sys.stderr)
@@ -103,6 +110,14 @@ def table(photos: Photos, names: Sequence[str], number: int) -> Iterator[str]:
         yield f"| {name} | {' | '.join(_told(mean_interval(columns[c])) for c in COLUMNS)} |"
     yield ""
     yield from _against_the_best(found)
+
+
+def dear(explainer: Explainer, inputs: Tensor) -> float:
+    """What an image costs at most, in forwards; those from the layer on are not counted."""
+    classifier, method = explainer.classifier, explainer.method
+    layer = automatic(classifier.network, inputs[:1], read=classifier.read)
+    cells = layer.grid.height * layer.grid.width
+    return method.cost.of(layer.grid.channels, 1, cells, explainer.options, share=0)
 
 
 def measured(
