@@ -86,7 +86,7 @@ def test_a_corner_that_the_masks_mark_is_what_the_image_is_of(planted):
     reasons = reasons_of(planted, "centre", masks=masks)
     assert not reasons.unseen
     assert spot_of(reasons).flips.mean == 1
-    assert "the masks mark as much" in spot_of(reasons).why
+    assert "the masks mark more" in spot_of(reasons).why
 
 
 def test_a_thing_in_the_corner_that_looks_otherwise_each_time_is_no_wrong_reason(planted):

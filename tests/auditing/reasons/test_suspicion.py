@@ -62,6 +62,15 @@ def test_with_masks_no_pattern_and_no_edge_is_needed():
     assert "the masks mark less of the centre" in judged(inside).why
 
 
+@pytest.mark.parametrize("mean", [0.0, 0.04])
+def test_masks_that_mark_as_much_there_as_elsewhere_leave_it_to_the_pattern(mean):
+    """As of lesions all over a leaf: the date among them is still at the same pixels each time."""
+    among = group(marked=interval(mean))
+    assert judged(among).suspicion == "found"
+    assert "the same pattern" in judged(among).why
+    assert needs_pattern(replace(among, pattern=None))
+
+
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
@@ -70,9 +79,15 @@ def test_with_masks_no_pattern_and_no_edge_is_needed():
         ({"place": None, "region": np.zeros((10, 10), dtype=bool)}, "no part of the maps"),
         ({"region": np.ones((10, 10), dtype=bool)}, "covers 100 % of the image"),
         ({"peaks": 0.4}, "only 40 % of the maps"),
-        ({"marked": interval(0.1)}, "the masks mark as much"),
-        ({"marked": interval(0.0)}, "the masks mark as much"),
-        ({"marked": interval(float("nan"))}, "the masks mark as much"),
+        ({"marked": interval(0.1)}, "the masks mark more"),
+        (
+            {"marked": interval(0.0), "pattern": None},
+            "differs from image to image, and the masks mark as much",
+        ),
+        (
+            {"marked": interval(0.0), "place": Place("the centre", "inside")},
+            "the masks do not mark less of it",
+        ),
         ({"place": Place("the centre", "inside")}, "masks would tell"),
         ({"place": Place("the left part", "inside")}, "masks would tell"),
         ({"excess": None}, "could not be hidden"),

@@ -17,7 +17,13 @@ from mitate.auditing.reasons.photos import Images, picture_of
 from mitate.auditing.reasons.places import FRAME, place_of
 from mitate.auditing.reasons.regions import boxes, elsewhere, peaks_in
 from mitate.auditing.reasons.spots import Spot
-from mitate.auditing.reasons.suspicion import MARGIN, missing_cause, missing_pattern, why_wrong
+from mitate.auditing.reasons.suspicion import (
+    MARGIN,
+    missing_cause,
+    missing_pattern,
+    spared,
+    why_wrong,
+)
 from mitate.models.classifier import Classifier
 from mitate.progress import Advance
 
@@ -171,7 +177,7 @@ class _Search:
         if any((region & spot.region).sum() > region.sum() / 2 for region in shown):
             return replace(spot, why="the maps show it: a group is found there")
         missing = missing_cause(spot.place, spot.marked, spot.excess)
-        if not missing and spot.marked is None:
+        if not missing and not spared(spot.marked):
             others = self.seen.numbers[self.seen.predicted != decided].tolist()
             spot = replace(spot, pattern=self._pattern(spot, others))
         missing = missing or missing_pattern(spot.marked, spot.pattern)

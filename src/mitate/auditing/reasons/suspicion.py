@@ -27,9 +27,10 @@ def judged(group: Group) -> Group:
     - at least half of the members' own maps have their peak there;
     - hiding the region flips the decision more often than hiding as much at random places of the
       same images, by 0.1 or more at the lower end of the 95 % interval;
-    - the reason cannot be what the image is of. Where masks are known, they mark less of the region
-      than of the whole image. Elsewhere it is in a corner or on the border, and the members have a
-      pattern at the same pixels of it that other images have not (see ``patterns``).
+    - the reason cannot be what the image is of: masks mark less of the region than of the whole
+      image; or they are not known, or do not surely mark more of it, as of lesions that lie all
+      over a leaf, and it is in a corner or on the border, and the members have a pattern at the
+      same pixels of it that other images have not (see ``patterns``).
     """
     missing = missing_before_pattern(group) or missing_pattern(group.marked, group.pattern)
     if missing or group.place is None:
@@ -41,7 +42,7 @@ def why_wrong(place: Place, marked: Interval | None) -> str:
     """What speaks for a wrong reason, once nothing is missing for it."""
     wrong = (
         f"the masks mark less of {place.name} than of the image"
-        if marked is not None
+        if spared(marked)
         else f"the same pattern stands in {place.name} of these images"
     )
     return f"{wrong}, and hiding it changes the decision"
@@ -49,7 +50,12 @@ def why_wrong(place: Place, marked: Interval | None) -> str:
 
 def needs_pattern(group: Group) -> bool:
     """Whether all but the pattern speaks for a wrong reason."""
-    return group.marked is None and not missing_before_pattern(group)
+    return not spared(group.marked) and not missing_before_pattern(group)
+
+
+def spared(marked: Interval | None) -> bool:
+    """Whether masks are known, and mark less of a place than of the whole image."""
+    return marked is not None and marked.mean < 0
 
 
 def missing_before_pattern(group: Group) -> str:
@@ -73,10 +79,11 @@ def missing_cause(place: Place, marked: Interval | None, excess: Interval | None
         marked: how much more of it than of the whole image the masks mark; None without masks.
         excess: how much more often hiding it flips the decision than hiding as much elsewhere.
     """
-    if marked is not None and not marked.mean < 0:
-        return "the masks mark as much of the region as of the image, or more"
-    if marked is None and not place.at_edge:
-        return f"{place.name} may be where the object is; masks would tell"
+    if marked is not None and marked.low > 0:
+        return "the masks mark more of the region than of the image"
+    if not spared(marked) and not place.at_edge:
+        told = "masks would tell" if marked is None else "the masks do not mark less of it"
+        return f"{place.name} may be where the object is; {told}"
     if excess is None or excess.images < FEWEST:
         return "the region could not be hidden and compared with other places"
     if not excess.low >= MARGIN:
@@ -86,9 +93,12 @@ def missing_cause(place: Place, marked: Interval | None, excess: Interval | None
 
 def missing_pattern(marked: Interval | None, found: Pattern | None) -> str:
     """What is missing where neither masks nor a fixed pattern speak; empty where one does."""
-    if marked is not None or (found is not None and found.is_fixed):
+    if spared(marked) or (found is not None and found.is_fixed):
         return ""
-    return "what lies in the region differs from image to image; masks would tell more"
+    said = "what lies in the region differs from image to image"
+    if marked is None:
+        return f"{said}; masks would tell more"
+    return f"{said}, and the masks mark as much of it as of the image"
 
 
 def _images(number: int) -> str:
