@@ -10,8 +10,10 @@ from mitate.errors import UsageError
 from mitate.models.classifier import Classifier
 from mitate.models.decoder import Decoder
 from mitate.training import Supervision, fit
+from mitate.training.loop import Epoch, Schedule
 from mitate.training.photos import Photos
-from mitate.training.selftraining import DrawnMasks, drawn_masks
+from mitate.training.selftraining import DrawnMasks, drawn_masks, passes, run_drawing
+from mitate.training.task import classification
 
 NAMES = ("blast", "hispa", "normal")
 SIZE = 64
@@ -122,6 +124,35 @@ def test_what_is_told(photos, number, without, dice, told):
     assert told in DrawnMasks(photos, number, without, dice, 9).words
 
 
+@pytest.mark.parametrize(("plant", "shares"), [(0.7, [0.9, 0.9, 1]), (0, [0, 0, 0])])
+def test_three_rounds(photos, segmenting, monkeypatch, plant, shares):
+    """Photos with a mask, all with drawn ones, the former again: at one rate and one length."""
+    rounds = []
+
+    def run(task, train, valid, schedule, *, shown):
+        rounds.append((train, schedule))
+        return [Epoch(1 + n, 0.0, 0.0, 0.0) for n in range(schedule.epochs)], 0.02
+
+    monkeypatch.setattr("mitate.training.selftraining.run", run)
+    monkeypatch.setattr(photos, "marked", lambda: "those with a mask", raising=False)
+    classifier = segmenting("region")
+    schedule = Schedule(9, 4, None, None, False, "none", 0, plant)
+    history, lr, drawn = run_drawing(
+        classifier, classification(classifier.network), photos, photos, schedule, shown=False
+    )
+    assert [train for train, _ in rounds] == [photos.marked(), drawn.photos, photos.marked()]
+    plans = [plan for _, plan in rounds]
+    assert [plan.epochs for plan in plans] == list(passes(9)) == [4, 9, 3]
+    assert [plan.plant for plan in plans] == shares
+    assert [plan.length for plan in plans] == [7, None, 7]
+    assert [plan.lr for plan in plans] == [None, 0.02, 0.02]
+    assert (lr, [one.epoch for one in history]) == (0.02, list(range(1, 17)))
+
+
+def test_every_round_has_an_epoch():
+    assert passes(1) == (1, 1, 1)
+
+
 def test_a_network_trained_with_drawn_masks(tmp_path, capsys):
     folder = tiny.marked_photos(tmp_path / "data", dict.fromkeys(NAMES[:2], 16))
     for path in sorted((folder / "masks").glob("*/*.png")):
@@ -143,8 +174,8 @@ def test_a_network_trained_with_drawn_masks(tmp_path, capsys):
         supervision=Supervision(plant=True, draw=True),
     )
     facts = Classifier.load(tmp_path / "out").provenance["training"]
-    assert [row["epoch"] for row in facts["history"]] == list(range(1, 17))
-    assert facts["epochs"] == 16
+    assert [row["epoch"] for row in facts["history"]] == list(range(1, 15))
+    assert facts["epochs"] == 14  # 4 + 8 + 2
     drawn = facts["masks"]["drawn"]
     judged = done.scores.segmentation.images
     assert drawn["judged"] == judged
