@@ -458,6 +458,7 @@ class TestTrain:
             (["--masks", "no-masks"], 1, "no masks at no-masks"),
             (["--segmentation-weight", "-1"], 2, "positive"),
             (["--guide", "masks"], 2, "name them with --masks"),
+            (["--draw-masks"], 2, "name them with --masks"),
         ],
     )
     def test_wrong_words(self, mitate, data, tmp_path, words, code, said):

@@ -4,8 +4,11 @@ import torch
 from PIL import Image
 
 import tiny
+from mitate.data.masks import MaskIndex
 from mitate.data.records import Record
 from mitate.models.preprocessing import Preprocessing
+from mitate.training.loop import Schedule, loaders
+from mitate.training.masks import TrueMasks
 from mitate.training.photos import Photos
 
 
@@ -43,3 +46,36 @@ def test_beyond_the_memory_they_are_decoded_anew(records):
     seen = [photos.pixels(index) for index in (0, 1, 2, 1)]
     assert list(photos.kept) == [0]
     assert np.array_equal(seen[1], seen[3])
+
+
+def test_drawn_masks_hold_for_their_photos_and_leave_the_others(records):
+    photos = Photos(records, ("a", "b"), Preprocessing((5, 7)))
+    mask = np.random.default_rng(0).random((5, 7)) > 0.5
+    drawn = photos.with_drawn({1: mask})
+    again = drawn.with_drawn({2: ~mask})
+    assert np.array_equal(again.levels(1), 255 * mask)
+    assert np.array_equal(again.levels(2), 255 * ~mask)
+    assert again.levels(1).dtype == again.levels(0).dtype
+    assert (again.levels(0) == -1).all()
+    assert (drawn.levels(2) == -1).all()
+    assert (photos.levels(1) == -1).all()
+
+
+def test_those_that_have_a_mask_by_themselves(records):
+    known = TrueMasks(MaskIndex(records[0].path.parent), None, frozenset([records[2].path]))
+    photos = Photos(records, ("a", "b"), Preprocessing((8, 8)), known)
+    marked = photos.marked()
+    assert (marked.records, marked.labels) == ((records[2],), [1])
+    assert marked.masks is known
+    assert np.array_equal(marked.pixels(0), photos.pixels(2))
+
+
+@pytest.mark.parametrize("length", [3, 8])
+def test_an_epoch_may_show_few_photos_several_times(records, length):
+    photos = Photos(records, ("a", "b"), Preprocessing((8, 8)))
+    schedule = Schedule(1, 2, None, None, False, "none", 0, length=length)
+    with torch.random.fork_rng():
+        batches = [images for images, _ in loaders(photos, photos, schedule).train]
+    assert len(batches) == length // 2
+    shown = {tuple(image.flatten(1).mean(1).tolist()) for batch in batches for image in batch}
+    assert len(shown) == min(len(photos), 2 * (length // 2))

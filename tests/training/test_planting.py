@@ -93,6 +93,17 @@ def test_the_marked_part_stays_and_the_rest_is_drawn_from_all(batch, photos):
     assert (around[:, 0] != around[:, 1]).any()  # each photo is drawn by itself
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_so_many_of_the_photos_with_a_mask_show_it_elsewhere(batch, photos, share):
+    images, levels = batch
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        surroundings = Surroundings(photos)
+        found = torch.stack([planted(images, levels, surroundings, share) for _ in range(200)])
+    stayed = (found[:, 1, 0, 0, 7] == images[1, 0, 0, 7]).float().mean()
+    assert stayed == pytest.approx(1 - share * 2 / 3, abs=0.1)  # a third draws its own
+
+
 def test_edges_are_mixed_by_the_share_of_the_region(batch, photos):
     images, levels = batch
     levels[1, :, 4] = 51

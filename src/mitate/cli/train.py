@@ -42,6 +42,7 @@ def train(
     guide: Literal["masks"] | None = None,
     guide_weight: float = 1.0,
     plant: Flag = False,
+    draw_masks: Flag = False,
     json: Json = False,
 ) -> int:
     """Train a classifier on photos sorted by class, or several and compare them.
@@ -73,6 +74,9 @@ def train(
             with --segmentation-weight 0 that alone.
         guide_weight: of that beside the classification.
         plant: show what the masks mark in other photos' surroundings, too.
+        draw_masks: train in three rounds: on the photos that have a mask; on all, with masks that
+            the segmentation drew for the others; and on the former again (half, all and a third of
+            the epochs).
         json: print the scores as JSON.
     """
     from mitate.training.fit import check_settings, fit
@@ -82,8 +86,10 @@ def train(
 
     models, pixels = tuple(dict.fromkeys(model)), size_of(size)
     check_settings(models, weights, epochs, batch_size, lr, augment, patience)
-    if masks is None and (guide is not None or plant):
-        raise UsageError("--guide masks and --plant need masks: name them with --masks")
+    if masks is None and (guide is not None or plant or draw_masks):
+        raise UsageError(
+            "--guide masks, --plant and --draw-masks need masks: name them with --masks"
+        )
     supervision = Supervision(
         regions,
         segmentation_loss,
@@ -92,6 +98,7 @@ def train(
         guide is not None,
         guide_weight,
         plant,
+        draw_masks,
     ).checked()
     folders = {name: out if len(models) == 1 else out / name.replace("/", "_") for name in models}
     for folder in folders.values():

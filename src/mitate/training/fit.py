@@ -12,7 +12,7 @@ from mitate import imports
 from mitate.data.dataset import Dataset
 from mitate.data.masks import Masks
 from mitate.data.records import Record
-from mitate.errors import ClassifierError, UsageError, WeightsError
+from mitate.errors import UsageError, WeightsError
 from mitate.files import write_csv
 from mitate.models.architecture import build
 from mitate.models.classifier import Classifier
@@ -21,11 +21,13 @@ from mitate.training.judging import judged, milliseconds
 from mitate.training.loop import AUGMENTATIONS, Epoch, Schedule, run
 from mitate.training.masks import TrueMasks, true_masks
 from mitate.training.photos import Photos
+from mitate.training.planting import SHARE
 from mitate.training.preparing import prepared
 from mitate.training.scores import Scores
 from mitate.training.segmentation import Supervision, with_masks
+from mitate.training.selftraining import passes, run_drawing
 from mitate.training.start import HUB, SCRATCH, start
-from mitate.training.task import Task, classification
+from mitate.training.task import classification
 
 DEFAULT_MODEL = "convnext_nano"
 HISTORY, VALIDATION, CONFUSION = "history.csv", "validation.csv", "confusion.png"
@@ -96,7 +98,7 @@ def fit(
         model: any architecture of timm.
         weights: a file; ``hub`` for pretrained weights where the hub can be reached and a plain
             warning and a start from scratch otherwise; ``none`` for a start from scratch.
-        epochs: passes over the training images.
+        epochs: passes over the training images; where masks are drawn, those with drawn ones.
         size: height and width of the input, or one number for both.
         resize: ``squash``, ``crop`` or ``pad``.
         batch_size: images in a step.
@@ -140,17 +142,23 @@ def fit(
     if marked is not None:
         first, task = with_masks(first, supervision, seed)
     steps = min(batch_size, len(train))
-    plant = marked is not None and supervision.plant
+    plant = SHARE if marked is not None and supervision.plant else 0
     schedule = Schedule(epochs, steps, lr, patience, pretrained, augment, seed, plant)
     begun = time.perf_counter()
-    history, rate = run(task, train, valid, schedule, shown=show_progress)
+    drawn = None
+    if marked is not None and supervision.draw:
+        history, rate, drawn = run_drawing(first, task, train, valid, schedule, shown=show_progress)
+        dataset = dataset.with_notices(drawn.words)
+        schedule = replace(schedule, epochs=sum(passes(epochs)))
+    else:
+        history, rate = run(task, train, valid, schedule, shown=show_progress)
     seconds = time.perf_counter() - begun
-    task.model.to("cpu")
-    _check_finite(task, rate)
     probabilities, scores = judged(first, valid)
     facts = _facts(dataset, model, replace(schedule, lr=rate), history, seconds)
     if marked is not None:
         facts["masks"] = {"photos": len(marked.paths), "value": marked.value, **asdict(supervision)}
+    if drawn is not None:
+        facts["masks"]["drawn"] = drawn.as_dict()
     classifier = first.with_provenance(training=facts, metrics=scores.as_dict()).save(folder)
     _write_tables(Path(folder), dataset, valid.records, probabilities, history, scores)
     return Fitted(
@@ -216,15 +224,6 @@ def _facts(
         # Half characters of odd file names have no place in JSON.
         "notices": [text.encode("utf-8", "replace").decode() for text in dataset.notices],
     }
-
-
-def _check_finite(task: Task, lr: float) -> None:
-    weights = task.model.state_dict().values()
-    if not all(bool(value.isfinite().all()) for value in weights if value.is_floating_point()):
-        raise ClassifierError(
-            f"training diverged at the learning rate {lr:.2g} (weights are not finite): nothing is "
-            "saved; use a lower --lr"
-        )
 
 
 def _write_tables(

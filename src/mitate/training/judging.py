@@ -20,30 +20,31 @@ def judged(classifier: Classifier, photos: Photos) -> tuple[np.ndarray, Scores]:
     """Softmax probabilities (images, classes), and the scores of classes and segmentation."""
     batches = np.array_split(np.arange(len(photos)), max(1, len(photos) // BATCH))
     rows = np.concatenate(
-        [classifier.logits(_inputs(classifier, photos, batch)).softmax(-1) for batch in batches]
+        [classifier.logits(inputs_of(classifier, photos, batch)).softmax(-1) for batch in batches]
     )
     scores = score(photos.labels, rows.argmax(1).tolist(), classifier.class_names)
     if classifier.decoder is not None:
-        scores = replace(scores, segmentation=_segmented(classifier, photos))
+        scores = replace(scores, segmentation=segmented(classifier, photos))
     return rows, scores
 
 
-def _segmented(classifier: Classifier, photos: Photos) -> SegmentationScores:
-    """Scores on the photos that have a mask."""
+def segmented(classifier: Classifier, photos: Photos) -> SegmentationScores:
+    """How well the classifier draws the photos that have a mask."""
     marked = [i for i in range(len(photos)) if bool((photos.levels(i) >= 0).any())]
     labels = torch.tensor([photos.labels[i] for i in marked], dtype=torch.long)
     regions = len(classifier.decoder.regions) if classifier.decoder else 0
     counts = [torch.zeros(0, regions, 3, dtype=torch.long)]
     for start in range(0, len(marked), BATCH):
         batch = np.array(marked[start : start + BATCH])
-        drawn = classifier.segment(_inputs(classifier, photos, batch))
+        drawn = classifier.segment(inputs_of(classifier, photos, batch))
         levels = torch.stack([photos.levels(int(i)) for i in batch])
         truth, known = region_truth(levels, labels[start : start + BATCH], regions)
         counts.append(Overlaps.of(drawn.cpu(), truth, known).counts)
     return score_segmentation(Overlaps(torch.cat(counts)), labels.tolist(), classifier.class_names)
 
 
-def _inputs(classifier: Classifier, photos: Photos, batch: np.ndarray) -> Tensor:
+def inputs_of(classifier: Classifier, photos: Photos, batch: np.ndarray) -> Tensor:
+    """The inputs of some photos, by index."""
     normalize = classifier.preprocessing.normalize
     return torch.stack([normalize(photos.pixels(int(i))) for i in batch])
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from mitate import imports
-from mitate.errors import MitateWarning
+from mitate.errors import ClassifierError, MitateWarning
 from mitate.linears import quick_linears
 from mitate.progress import Advance, progress
 from mitate.training.photos import Photos
@@ -43,7 +43,9 @@ class Schedule:
         patience: stop after so many epochs without a lower validation loss; None never does.
         pretrained: whether the body starts from trained weights and so learns slower.
         seed: seeds shuffling, augmentation and dropout.
-        plant: show marked regions in other photos' surroundings, too.
+        plant: the share of the photos with a mask that show what is marked in other photos'
+            surroundings.
+        length: images in an epoch, of fewer photos each several times; None is one pass over them.
     """
 
     epochs: int
@@ -53,7 +55,8 @@ class Schedule:
     pretrained: bool
     augment: str
     seed: int
-    plant: bool = False
+    plant: float = 0.0
+    length: int | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,11 @@ class Epoch:
 def run(
     task: Task, train: Photos, valid: Photos, schedule: Schedule, *, shown: bool
 ) -> tuple[list[Epoch], float]:
-    """Train the task's model in place; give the history and the learning rate that was used."""
+    """Train the task's model in place; give the history and the learning rate that was used.
+
+    Raises:
+        ClassifierError: training that diverged.
+    """
     imports.declare_missing_operators()
     with (
         _own_randomness(schedule.seed),
@@ -96,8 +103,18 @@ def run(
             )
         learner.model.to(memory_format=torch.contiguous_format)
         history = [_epoch(i, row, task) for i, row in enumerate(learner.recorder.values)]
-    task.model.eval()
+    task.model.eval().to("cpu")
+    _check_finite(task, lr)
     return history, lr
+
+
+def _check_finite(task: Task, lr: float) -> None:
+    weights = task.model.state_dict().values()
+    if not all(bool(value.isfinite().all()) for value in weights if value.is_floating_point()):
+        raise ClassifierError(
+            f"training diverged at the learning rate {lr:.2g} (weights are not finite): nothing is "
+            "saved; use a lower --lr"
+        )
 
 
 def _learner(task: Task, train: Photos, valid: Photos, schedule: Schedule, scratch: Path) -> Any:
@@ -122,23 +139,24 @@ def loaders(train: Photos, valid: Photos, schedule: Schedule) -> Any:
     """Loaders of (image, mask where there are any, class), augmented and normalised by fastai."""
     vision = imports.fastai("vision.all")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    length = schedule.length or len(train)
     preprocessing = train.preprocessing
     normalize = vision.Normalize.from_stats(preprocessing.mean, preprocessing.std, cuda=False)
     augment = vision.aug_transforms(**AUGMENTATIONS[schedule.augment])
     if schedule.plant:
-        augment = [planting(train), *augment]
+        augment = [planting(train, schedule.plant), *augment]
     return vision.DataLoaders(
         vision.TfmdDL(
-            _Typed(train, split_idx=0),
+            _Typed(train, length, split_idx=0),
             bs=schedule.batch_size,
             shuffle=True,
-            drop_last=len(train) > schedule.batch_size,
+            drop_last=length > schedule.batch_size,
             num_workers=0,
             after_batch=[vision.IntToFloatTensor(), *augment, normalize],
             device=device,
         ),
         vision.TfmdDL(
-            _Typed(valid, split_idx=1),
+            _Typed(valid, len(valid), split_idx=1),
             bs=2 * schedule.batch_size,
             num_workers=0,
             after_batch=[vision.IntToFloatTensor(), normalize],
@@ -153,16 +171,17 @@ class _Typed:
 
     n_inp = 1  # what comes after it is the truth: a mask where there are any, and the class
 
-    def __init__(self, photos: Photos, split_idx: int) -> None:
+    def __init__(self, photos: Photos, length: int, split_idx: int) -> None:
         vision = imports.fastai("vision.all")
         self.image, self.category = vision.TensorImage, vision.TensorCategory
         self.mask = vision.TensorMask
-        self.photos, self.split_idx = photos, split_idx
+        self.photos, self.length, self.split_idx = photos, length, split_idx
 
     def __len__(self) -> int:
-        return len(self.photos)
+        return self.length
 
-    def __getitem__(self, index: int) -> tuple[Any, ...]:
+    def __getitem__(self, number: int) -> tuple[Any, ...]:
+        index = number % len(self.photos)
         pixels, label = self.photos[index]
         levels = () if self.photos.masks is None else (self.mask(self.photos.levels(index)),)
         return self.image(pixels), *levels, self.category(label)

@@ -1,16 +1,19 @@
 """Photos as training sees them: decoded once, resized, kept as bytes where memory allows."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from copy import copy
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from mitate.data.decoding import read_image
 from mitate.data.records import Record
 from mitate.models.preprocessing import Preprocessing
-from mitate.training.masks import TrueMasks
+from mitate.training.masks import LEVELS, TrueMasks
 
 UNKNOWN = -1  # the level of pixels that nobody marked or left unmarked
 MEMORY = 4 * 2**30
@@ -35,7 +38,8 @@ class Photos(TorchDataset[tuple[Tensor, int]]):
         masks: TrueMasks | None = None,
         memory: int = MEMORY,
     ) -> None:
-        self.records = tuple(records)
+        self.records, self.class_names = tuple(records), tuple(class_names)
+        self.memory = memory
         self.preprocessing = preprocessing
         self.masks = masks
         index = {name: number for number, name in enumerate(class_names)}
@@ -45,6 +49,7 @@ class Photos(TorchDataset[tuple[Tensor, int]]):
         self.most_kept = memory // (height * width * planes)
         self.kept: dict[int, np.ndarray] = {}
         self.kept_levels: dict[int, np.ndarray | None] = {}
+        self.drawn: dict[int, np.ndarray] = {}  # a bit a pixel
 
     def __len__(self) -> int:
         return len(self.records)
@@ -64,6 +69,9 @@ class Photos(TorchDataset[tuple[Tensor, int]]):
 
     def levels(self, index: int) -> Tensor:
         """What the photo's mask says of each pixel (H, W): 0 to 255, or ``UNKNOWN``."""
+        if index in self.drawn:
+            bits = np.unpackbits(self.drawn[index], count=math.prod(self.preprocessing.size))
+            return self._of_levels(LEVELS * bits.reshape(self.preprocessing.size))
         if index in self.kept_levels:
             return self._of_levels(self.kept_levels[index])
         path = self.records[index].path
@@ -71,6 +79,18 @@ class Photos(TorchDataset[tuple[Tensor, int]]):
         if len(self.kept_levels) < self.most_kept:
             self.kept_levels[index] = levels
         return self._of_levels(levels)
+
+    def marked(self) -> "Photos":
+        """Those that have a mask, by themselves."""
+        with_mask = self.masks.paths if self.masks else frozenset()
+        records = [record for record in self.records if record.path in with_mask]
+        return Photos(records, self.class_names, self.preprocessing, self.masks, self.memory)
+
+    def with_drawn(self, masks: Mapping[int, Bool[np.ndarray, "h w"]]) -> "Photos":
+        """The same photos, some of which have other masks: of the input's size, by index."""
+        photos = copy(self)
+        photos.drawn = self.drawn | {n: np.packbits(mask) for n, mask in masks.items()}
+        return photos
 
     def _of_levels(self, levels: np.ndarray | None) -> Tensor:
         if levels is None:

@@ -12,7 +12,7 @@ from mitate.training.masks import LEVELS
 from mitate.training.photos import Photos
 
 SHARE = 0.7  # of the photos with a mask; the others are shown as they are
-CYCLES = 6  # of the imputation: its error is then far below what eight bits keep
+CYCLES = 2  # of the imputation: its error is then below half a step of eight bits
 AFTER_BYTES = 20  # between fastai's IntToFloatTensor and its augmentation
 
 
@@ -47,7 +47,10 @@ class Surroundings:
 
 
 def planted(
-    images: Float[Tensor, "b c h w"], levels: Int[Tensor, "b h w"], surroundings: Surroundings
+    images: Float[Tensor, "b c h w"],
+    levels: Int[Tensor, "b h w"],
+    surroundings: Surroundings,
+    share: float = SHARE,
 ) -> Float[Tensor, "b c h w"]:
     """The batch, in which photos with a mask show what it marks in other photos' surroundings.
 
@@ -61,9 +64,10 @@ def planted(
         images: in [0, 1].
         levels: of the masks, 0 to 255; negative where not known.
         surroundings: what is drawn from.
+        share: of the photos with a mask.
     """
     known = (levels >= 0).flatten(1).all(1)
-    moved = (torch.rand(len(images)).to(images.device) < SHARE) & known
+    moved = (torch.rand(len(images)).to(images.device) < share) & known
     if not moved.any() or not surroundings.numbers:
         return images
     kept = (levels[moved] / LEVELS)[:, None].to(images)
@@ -73,7 +77,7 @@ def planted(
     return mixed
 
 
-def planting(photos: Photos) -> Any:
+def planting(photos: Photos, share: float = SHARE) -> Any:
     """The same as fastai takes it: in training, before the photos are turned and lit."""
     vision = imports.fastai("vision.all")
     surroundings = Surroundings(photos)
@@ -84,6 +88,6 @@ def planting(photos: Photos) -> Any:
         def encodes(self, batch):  # type: ignore[no-untyped-def]  # fastai goes by annotations
             images, levels, labels = batch
             pixels, marked = (part.as_subclass(Tensor) for part in (images, levels))
-            return vision.TensorImage(planted(pixels, marked, surroundings)), levels, labels
+            return vision.TensorImage(planted(pixels, marked, surroundings, share)), levels, labels
 
     return Planting()

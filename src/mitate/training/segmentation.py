@@ -38,6 +38,8 @@ class Supervision:
         guide_weight: of that, beside the cross-entropy.
         plant: show marked regions in the surroundings of other photos with a mask, too; with a
             ``weight`` of 0 and without ``guide``, that alone.
+        draw: train in three rounds: on the photos that have a mask; on all, with masks that the
+            segmentation drew for the others; and on the former again.
     """
 
     regions: Regions = "one"
@@ -47,6 +49,7 @@ class Supervision:
     guide: bool = False
     guide_weight: float = 1.0
     plant: bool = False
+    draw: bool = False
 
     def checked(self) -> "Supervision":
         """This supervision, if it can be used.
@@ -63,6 +66,10 @@ class Supervision:
             raise UsageError(
                 f"a segmentation weight of {self.weight}: use a positive number, or 0 with guided "
                 "maps or planted regions to teach these alone"
+            )
+        if self.draw and not self.weight:
+            raise UsageError(
+                "masks are drawn by the segmentation: give it a weight above 0, or draw none"
             )
         if not 0 < self.guide_weight < float("inf"):
             raise UsageError(f"a guide weight of {self.guide_weight}: use a positive number")
