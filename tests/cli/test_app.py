@@ -14,7 +14,7 @@ import tiny
 from mitate.cli.app import COMMANDS, run
 from mitate.errors import MitateWarning, UsageError
 
-PROGRAM = [sys.executable, "-c", "from mitate.cli.app import main; main()"]
+PROGRAM = [sys.executable, "-m", "mitate"]
 HEAVY = ("torch", "timm", "torchvision", "matplotlib", "PIL", "numpy", "pydantic", "fastai")
 
 
