@@ -27,7 +27,7 @@ def demo(
 
     Args:
         out: the folder for everything; out/demo, or out/story, when not given.
-        story: instead, plant a cheat, see it learnt, let the audit find it, and unlearn it with masks.
+        story: instead, plant a cheat, see it learnt, let the audit find it, and unlearn it.
         seed: of the photos, the weights and the training.
         scorecam: measure Score-CAM too, which takes a forward a channel.
         json: print the figures as JSON.
