@@ -30,7 +30,7 @@ from mitate.data.dataset import Record, read_dataset
 from mitate.data.masks import MaskIndex
 from mitate.errors import MitateError
 from mitate.explain.inputs import prepare
-from mitate.explain.layers import automatic
+from mitate.explain.layers import Layer, automatic
 from mitate.explain.methods import METHODS
 from mitate.explain.methods.perturbed import blurred
 from mitate.explain.scorer import Scorer
@@ -91,11 +91,12 @@ def table(photos: Photos, names: Sequence[str], number: int, most: int) -> Itera
     inputs, masks = _opened(photos, records)
     if masks is not None:
         found["the true mask"] = measured(photos.classifier, inputs, masks, masks, 0.0)
+    layer = automatic(photos.classifier.network, inputs[:1], read=photos.classifier.read)
     for name in names:
         explainer = Explainer(photos.classifier, name, show_progress=False, **OPTIONS.get(name, {}))
         try:
-            if (price := dear(explainer, inputs)) > most:
-                print(f"{photos.title}: {name} left out: {price:.0f} forwards", file=sys.stderr)
+            if (forwards := price(explainer, layer)) > most:
+                print(f"{photos.title}: {name} left out: {forwards:.0f} forwards", file=sys.stderr)
                 continue
             made = explainer(inputs, top_k=1)
         except MitateError as exc:
@@ -112,12 +113,10 @@ def table(photos: Photos, names: Sequence[str], number: int, most: int) -> Itera
     yield from _against_the_best(found)
 
 
-def dear(explainer: Explainer, inputs: Tensor) -> float:
+def price(explainer: Explainer, layer: Layer) -> float:
     """What an image costs at most, in forwards; those from the layer on are not counted."""
-    classifier, method = explainer.classifier, explainer.method
-    layer = automatic(classifier.network, inputs[:1], read=classifier.read)
-    cells = layer.grid.height * layer.grid.width
-    return method.cost.of(layer.grid.channels, 1, cells, explainer.options, share=0)
+    grid, cost = layer.grid, explainer.method.cost
+    return cost.of(grid.channels, 1, grid.height * grid.width, explainer.options, share=0)
 
 
 def measured(
