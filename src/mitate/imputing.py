@@ -18,12 +18,14 @@ from torch import Tensor
 # Of Jacobi. They need no damping: with these weights one leaves a third of what changes from cell
 # to cell, whichever way it changes.
 SWEEPS, LAST_SWEEPS = 3, 8
-MIDDLE = 4  # what a cell weighs in the sums over its block
+# What a cell's neighbours weigh, in twelfths.
+NEIGHBOURS = ((1.0, 2.0, 1.0), (2.0, 0.0, 2.0), (1.0, 2.0, 1.0))
 NOISE = 0.01  # deviation of what ROAD adds, as a share of the image's range
 SMALLEST = 2  # cells along a side of the coarsest grid
 DIRECT = 512  # equations that are solved faster at once than in cycles
-Planes = Float[Tensor, "b channels H W"]
-Holes = Float[Tensor, "b 1 H W"]
+# Every channel of every image is a channel of one picture, and channels lie last: a CPU's
+# convolutions, means and enlargements then work on many at a time.
+Planes = Float[Tensor, "1 planes H W"]
 
 
 @dataclass(frozen=True)
@@ -36,19 +38,19 @@ class Level:
         step: its inverse where a cell is missing, or else 0.
     """
 
-    holes: Holes
+    holes: Planes
     degree: Float[Tensor, "1 1 H W"]
-    step: Holes
+    step: Planes
 
     def rest(self, values: Planes, right: Planes | float = 0.0) -> Planes:
         """What the equations of the missing cells are off by, in twelfths."""
-        found = block_sums(values).add_(right)
-        return found.addcmul_(self.degree + MIDDLE, values, value=-1).mul_(self.holes)
+        found = neighbour_sums(values).add_(right)
+        return found.addcmul_(self.degree, values, value=-1).mul_(self.holes)
 
     def swept(self, values: Planes, right: Planes, sweeps: int) -> Planes:
         """Values, which are zero but where a cell is missing, after sweeps."""
         for _ in range(sweeps):
-            values = block_sums(values).sub_(values, alpha=MIDDLE).add_(right).mul_(self.step)
+            values = neighbour_sums(values).add_(right).mul_(self.step)
         return values
 
 
@@ -64,8 +66,8 @@ def impute(
             smooth holes of photos, about one per cent of the range (root mean square), which is the
             noise that ROAD adds.
     """
-    holes = missing[:, None].to(images.dtype)
-    levels, planes = _levels(holes), pulled(images, 1 - holes)
+    holes = _side_by_side(missing[:, None].expand(images.shape).to(images.dtype))
+    levels, planes = _levels(holes), pulled(_side_by_side(images), 1 - holes)
     rest, way, slope = levels[0].rest(planes), None, None
     for _ in range(cycles):
         found = _cycle(levels, rest)
@@ -75,7 +77,7 @@ def impute(
         length = _over(_dot(way, rest), -_dot(way, slope))
         planes = planes.addcmul(length, way)
         rest.addcmul_(length, slope)
-    return planes
+    return planes.contiguous().reshape(images.shape)
 
 
 def impute_region(
@@ -103,14 +105,16 @@ def impute_region(
     return found
 
 
-def _solved(images: Planes, missing: Bool[Tensor, "H W"]) -> Float[Tensor, "b channels n"]:
+def _solved(
+    images: Float[Tensor, "b channels H W"], missing: Bool[Tensor, "H W"]
+) -> Float[Tensor, "b channels n"]:
     """The missing pixels, row by row."""
     places = missing.nonzero()
     apart = (places[:, None] - places).abs()  # rows and columns from each to each
     weights = torch.where(apart.amax(-1) <= 1, 3 - apart.sum(-1), 0).to(images.dtype)
-    degree = block_sums(torch.ones_like(images[:1, :1]))[0, 0, missing] - MIDDLE
+    degree = neighbour_sums(torch.ones_like(images[:1, :1]))[0, 0, missing]
     equations = degree.diag() - weights.fill_diagonal_(0)
-    right = block_sums(torch.where(missing, 0, images))[..., missing]
+    right = neighbour_sums(torch.where(missing, 0, images))[..., missing]
     factor = torch.linalg.cholesky(equations)
     return torch.cholesky_solve(right.flatten(0, 1).T, factor).T.reshape(right.shape)
 
@@ -121,21 +125,18 @@ def _with_neighbours(line: Bool[Tensor, " n"]) -> slice:
     return slice(max(0, int(places.min()) - 1), int(places.max()) + 2)
 
 
-def block_sums(values: Planes) -> Planes:
-    """Sums over 3 x 3 cells: the neighbours that there are, in twelfths, and the middle four times.
-
-    (1 2 1) down times (1 2 1) across: on a CPU 20 x as fast as a convolution.
-    """
-    rows = 2 * values
-    rows[..., 1:, :] += values[..., :-1, :]
-    rows[..., :-1, :] += values[..., 1:, :]
-    both = 2 * rows
-    both[..., 1:] += rows[..., :-1]
-    both[..., :-1] += rows[..., 1:]
-    return both
+def neighbour_sums(values: Float[Tensor, "b planes H W"]) -> Float[Tensor, "b planes H W"]:
+    """What the neighbours that there are add up to, in twelfths."""
+    planes = values.shape[1]
+    weights = values.new_tensor(NEIGHBOURS).expand(planes, 1, 3, 3)
+    return F.conv2d(values, weights, padding=1, groups=planes)
 
 
-def pulled(images: Planes, known: Holes) -> Planes:
+def _side_by_side(images: Float[Tensor, "b channels H W"]) -> Planes:
+    return images.flatten(0, 1)[None].contiguous(memory_format=torch.channels_last)
+
+
+def pulled(images: Planes, known: Planes) -> Planes:
     """A first guess: what is not known is taken from the means of ever larger blocks."""
     if max(images.shape[-2:]) == 1:
         return images
@@ -146,9 +147,9 @@ def pulled(images: Planes, known: Holes) -> Planes:
     return torch.where(known > 0, images, _enlarged(coarse, images))
 
 
-def _levels(holes: Holes) -> list[Level]:
+def _levels(holes: Planes) -> list[Level]:
     """The grid and coarser ones, on which a cell is missing if all that it covers is."""
-    degree = block_sums(torch.ones_like(holes[:1])) - MIDDLE
+    degree = neighbour_sums(torch.ones_like(holes[:, :1]))
     levels = [Level(holes, degree, holes / degree)]
     if min(holes.shape[-2:]) <= SMALLEST or not holes.any():
         return levels
@@ -169,7 +170,7 @@ def _cycle(levels: list[Level], right: Planes) -> Planes:
     return level.swept(values, right, SWEEPS)
 
 
-def _dot(one: Planes, two: Planes) -> Float[Tensor, "b channels 1 1"]:
+def _dot(one: Planes, two: Planes) -> Float[Tensor, "1 planes 1 1"]:
     return (one * two).sum((-2, -1), keepdim=True)
 
 
