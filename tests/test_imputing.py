@@ -74,7 +74,8 @@ def test_a_region_is_what_its_neighbours_say_alone(monkeypatch, box, direct):
     assert torch.equal(impute_region(images, torch.zeros_like(region)), images)
 
 
-def test_the_sums_over_neighbours():
-    values = torch.tensor([[[[1.0, 2, 3], [4, 5, 6], [7, 8, 9]]]]).expand(2, 3, -1, -1)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_sums_over_neighbours(dtype):
+    values = torch.tensor([[[[1, 2, 3], [4, 5, 6], [7, 8, 9]]]], dtype=dtype).expand(2, 3, -1, -1)
     found = neighbour_sums(values)
     assert found[1, 2].tolist() == [[17, 28, 21], [36, 60, 44], [29, 52, 33]]
