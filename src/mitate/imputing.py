@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mitate.tensors import convolved_by_onednn
+
 # Of Jacobi. They need no damping: with these weights one leaves a third of what changes from cell
 # to cell, whichever way it changes.
 SWEEPS, LAST_SWEEPS = 3, 8
@@ -127,13 +129,14 @@ def _with_neighbours(line: Bool[Tensor, " n"]) -> slice:
 
 def neighbour_sums(values: Float[Tensor, "b planes H W"]) -> Float[Tensor, "b planes H W"]:
     """What the neighbours that there are add up to, in twelfths."""
-    planes = values.shape[1]
-    if values.dtype == torch.float64:  # which oneDNN does not convolve
-        around = F.pad(values, (1, 1, 1, 1))
-        rows = around[..., :-2, :] + around[..., 2:, :] + 2 * around[..., 1:-1, :]
-        return rows[..., :-2] + rows[..., 2:] + 2 * rows[..., 1:-1] - 4 * values
-    weights = values.new_tensor(NEIGHBOURS).expand(planes, 1, 3, 3)
-    return F.conv2d(values, weights, padding=1, groups=planes)
+    if convolved_by_onednn(values):
+        planes = values.shape[1]
+        weights = values.new_tensor(NEIGHBOURS).expand(planes, 1, 3, 3)
+        return F.conv2d(values, weights, padding=1, groups=planes)
+    # Other convolutions are slow, as of doubles on a CPU, or may round to TF32, as on a GPU.
+    around = F.pad(values, (1, 1, 1, 1))
+    rows = around[..., :-2, :] + around[..., 2:, :] + 2 * around[..., 1:-1, :]
+    return rows[..., :-2] + rows[..., 2:] + 2 * rows[..., 1:-1] - 4 * values
 
 
 def _side_by_side(images: Float[Tensor, "b channels H W"]) -> Planes:

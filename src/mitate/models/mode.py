@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mitate.linears import quick_linears
+from mitate.tensors import convolved_by_onednn
 
 Result = TypeVar("Result")
 _as_given: WeakSet[nn.Module] = WeakSet()  # networks that cannot take their images otherwise
@@ -63,5 +64,4 @@ def in_best_layout(network: nn.Module, images: Tensor, run: Callable[[Tensor], R
 
 
 def _gains(images: Tensor) -> bool:
-    plain = images.ndim == 4 and images.dtype == torch.float32 and not images.requires_grad
-    return plain and images.device.type == "cpu" and torch._C._has_mkldnn
+    return images.ndim == 4 and not images.requires_grad and convolved_by_onednn(images)
