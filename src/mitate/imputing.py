@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mitate.tensors import convolved_by_onednn
+from mitate import onednn
 
 # Of Jacobi. They need no damping: with these weights one leaves a third of what changes from cell
 # to cell, whichever way it changes.
@@ -129,7 +129,7 @@ def _with_neighbours(line: Bool[Tensor, " n"]) -> slice:
 
 def neighbour_sums(values: Float[Tensor, "b planes H W"]) -> Float[Tensor, "b planes H W"]:
     """What the neighbours that there are add up to, in twelfths."""
-    if convolved_by_onednn(values):
+    if onednn.convolves(values):
         planes = values.shape[1]
         weights = values.new_tensor(NEIGHBOURS).expand(planes, 1, 3, 3)
         return F.conv2d(values, weights, padding=1, groups=planes)

@@ -71,11 +71,6 @@ def at_least_single(tensor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
-def convolved_by_onednn(images: Float[Tensor, "..."]) -> bool:
-    """Whether oneDNN convolves them, fastest where channels lie last: float32 on a CPU."""
-    return images.dtype == torch.float32 and images.device.type == "cpu" and torch._C._has_mkldnn
-
-
 def varies(maps: Float[Tensor, "*n h w"]) -> Bool[Tensor, "*n"]:
     """Whether each map takes more than one value over space."""
     return maps.amax((-2, -1)) > maps.amin((-2, -1))

@@ -9,8 +9,8 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
+from mitate import onednn
 from mitate.linears import quick_linears
-from mitate.tensors import convolved_by_onednn
 
 Result = TypeVar("Result")
 _as_given: WeakSet[nn.Module] = WeakSet()  # networks that cannot take their images otherwise
@@ -64,4 +64,4 @@ def in_best_layout(network: nn.Module, images: Tensor, run: Callable[[Tensor], R
 
 
 def _gains(images: Tensor) -> bool:
-    return images.ndim == 4 and not images.requires_grad and convolved_by_onednn(images)
+    return images.ndim == 4 and not images.requires_grad and onednn.convolves(images)
