@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from mitate import Classifier, Explainer
-from mitate.models.mode import as_written, evaluating, in_best_layout
+from mitate.models.mode import as_written, at_full_speed, evaluating
 
 
 def network() -> nn.Sequential:
@@ -50,12 +50,12 @@ def lies_last(images: Tensor) -> bool:
 def test_channels_lie_last_where_that_is_fast() -> None:
     images = torch.randn(2, 3, 8, 8)
     quick = torch._C._has_mkldnn
-    assert in_best_layout(network(), images, lies_last) is quick
-    assert not in_best_layout(network(), images.double(), lies_last)
-    assert not in_best_layout(network(), images[..., None], lambda given: given.ndim != 5)
+    assert at_full_speed(network(), images, lies_last) is quick
+    assert not at_full_speed(network(), images.double(), lies_last)
+    assert not at_full_speed(network(), images[..., None], lambda given: given.ndim != 5)
     with as_written():
-        assert not in_best_layout(network(), images, lies_last)
-    assert in_best_layout(network(), images, lies_last) is quick
+        assert not at_full_speed(network(), images, lies_last)
+    assert at_full_speed(network(), images, lies_last) is quick
 
 
 def test_a_network_that_cannot_take_them_so_is_asked_once() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
+from mitate.allocation import keeping_memory
 from mitate.auditing.contest import Contest, Course, Tell, hold
 from mitate.auditing.defaults import default_pick, metric_names
 from mitate.auditing.entrants import Entrant, line_up
@@ -178,6 +179,7 @@ class Audit:
         return self.standing(self.recommendation.name).scores if self.recommendation else {}
 
 
+@keeping_memory()
 def audit_images(
     classifier: Classifier,
     subjects: Subjects,

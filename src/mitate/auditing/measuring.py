@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mitate.allocation import keeping_memory
 from mitate.auditing.agreement import NO_SEGMENTATION
 from mitate.auditing.curves import CURVES
 from mitate.auditing.plan import Answers, Plan
@@ -46,6 +47,7 @@ class Measured:
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
+@keeping_memory()
 def measure(
     classifier: Classifier,
     inputs: Float[Tensor, "b channels H W"],

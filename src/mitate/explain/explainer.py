@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mitate.allocation import keeping_memory
 from mitate.errors import TargetError, UsageError
 from mitate.explain import layers
 from mitate.explain.augmentation import VARIANTS, averaged
@@ -285,7 +286,12 @@ class Explainer:
     def _in_batches(
         self, inputs: Tensor, wanted: Int[Tensor, "b k"] | None, top_k: int | None
     ) -> Explanation:
-        with torch.inference_mode(False), torch.enable_grad(), self._progress(inputs) as advance:
+        with (
+            keeping_memory(),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            self._progress(inputs) as advance,
+        ):
             parts = []
             for start in range(0, len(inputs), self.batch_size):
                 chosen = slice(start, start + self.batch_size)

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mitate.explain.tap import Read
-from mitate.models.mode import evaluating, in_best_layout
+from mitate.models.mode import at_full_speed, evaluating
 from mitate.models.tasks import Task, likelihood
 from mitate.tensors import at_least_single, to_unit_range
 
@@ -162,7 +162,7 @@ class Scorer:
     def _run(self, pictures: Tensor) -> Tensor:
         if self.quick and not torch.is_grad_enabled():
             return at_least_single(self.quick(pictures))
-        return in_best_layout(
+        return at_full_speed(
             self.network,
             pictures,
             lambda images: at_least_single(self.read(self.network(images))),

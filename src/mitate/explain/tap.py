@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mitate.errors import LayerError
 from mitate.explain.attention import AttentionTap
-from mitate.models.mode import evaluating, in_best_layout
+from mitate.models.mode import at_full_speed, evaluating
 
 Read = Callable[[Any], Tensor]
 
@@ -170,7 +170,7 @@ def tapped_forward(
         differentiable=differentiable,
     )
     # What watches a forward sees one: none is tried twice.
-    return run(inputs) if watch else in_best_layout(network, inputs, run)
+    return run(inputs) if watch else at_full_speed(network, inputs, run)
 
 
 def _tapped(

@@ -17,7 +17,7 @@ from mitate.errors import ClassifierError, MitateWarning, UsageError
 from mitate.models.architecture import input_channels, number_of_outputs
 from mitate.models.configs import config_of, labels
 from mitate.models.decoder import Decoder, MultiTask
-from mitate.models.mode import evaluating, in_best_layout
+from mitate.models.mode import at_full_speed, evaluating
 from mitate.models.preprocessing import Preprocessing, Resize
 from mitate.models.processors import assumed_preprocessing
 from mitate.models.tasks import Task, task_of
@@ -159,7 +159,7 @@ class Classifier:
         """One forward without gradients, in evaluation mode; the network is left as it was."""
         own = inputs.detach().to(self.device, self.dtype, copy=True)
         with evaluating(self.network), torch.no_grad():
-            return in_best_layout(self.network, own, lambda images: self.read(self.network(images)))
+            return at_full_speed(self.network, own, lambda images: self.read(self.network(images)))
 
     def segment(self, inputs: Float[Tensor, "b channels H W"]) -> Float[Tensor, "b regions H W"]:
         """Probability of each of the decoder's regions at each pixel, without gradients.

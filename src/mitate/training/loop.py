@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from mitate import imports
+from mitate.allocation import keeping_memory
 from mitate.errors import ClassifierError, MitateWarning
 from mitate.linears import quick_linears
 from mitate.progress import Advance, progress
@@ -87,6 +88,7 @@ def run(
         _own_randomness(schedule.seed),
         tempfile.TemporaryDirectory() as scratch,
         quick_linears(),
+        keeping_memory(),
     ):
         learner = _learner(task, train, valid, schedule, Path(scratch))
         steps = len(learner.dls.train)

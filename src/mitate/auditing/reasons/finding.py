@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mitate.allocation import keeping_memory
 from mitate.auditing.comparison import FEWEST
 from mitate.auditing.intervals import known_interval, mean_interval
 from mitate.auditing.reasons.evidence import Decided, look
@@ -30,6 +31,7 @@ from mitate.models.classifier import Classifier
 from mitate.progress import Advance, progress
 
 
+@keeping_memory()
 def find_reasons(
     classifier: Classifier,
     photos: Sequence[Record] | Tensor,

@@ -1,0 +1,404 @@
+"""Layers run in one go with what follows them: the numbers of the network as it is written."""
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from mitate import Classifier, Explainer, fusing, imports
+from mitate.fusing import Fusing, Pending, Recipe, pays
+from mitate.models.mode import as_written
+
+if not fusing._has_operations():
+    pytest.skip("oneDNN's fused operations are of x86 processors", allow_module_level=True)
+
+Done = list[tuple[bool, str | None, bool]]  # convolution, activation, added
+
+
+@pytest.fixture(autouse=True)
+def always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put off everything, however small, and forget what was alone."""
+    monkeypatch.setattr(fusing, "FEWEST_INPUTS", 0)
+    monkeypatch.setattr(fusing, "FEWEST_OUTPUTS", 0)
+    monkeypatch.setattr(fusing, "_alone", {})
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> Done:
+    """What is computed late, in order."""
+    found: Done = []
+    compute = Recipe.computed
+
+    def noted(recipe: Recipe) -> Tensor:
+        name = recipe.activation.name if recipe.activation else None
+        found.append((recipe.geometry is not None, name, recipe.added is not None))
+        return compute(recipe)
+
+    monkeypatch.setattr(Recipe, "computed", noted)
+    return found
+
+
+def images(*shape: int, seed: int = 0) -> Tensor:
+    """Random images whose channels lie last."""
+    drawn = torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return drawn.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else drawn
+
+
+def norm(channels: int) -> nn.BatchNorm2d:
+    """With statistics as after training."""
+    made = nn.BatchNorm2d(channels).eval()
+    for tensor in (made.running_mean, made.weight, made.bias):
+        nn.init.normal_(tensor)
+    nn.init.uniform_(made.running_var, 0.2, 3.0)
+    return made
+
+
+def both(run: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+    """What a function gives as it is written, and fused."""
+    with torch.no_grad():
+        plain = run()
+        with Fusing():
+            fused = run()
+    return plain, fused
+
+
+CONV = nn.Conv2d(3, 8, 3, padding=1)
+ACTIVATIONS = {
+    "relu": (nn.ReLU(), nn.ReLU(inplace=True), F.relu, torch.relu, Tensor.relu, torch.relu_),
+    "hardtanh": (nn.ReLU6(), nn.ReLU6(inplace=True), nn.Hardtanh(-0.2, 0.3), F.relu6),
+    "leaky_relu": (nn.LeakyReLU(0.2), nn.LeakyReLU(0.3, inplace=True)),
+    "gelu": (nn.GELU(), nn.GELU(approximate="tanh"), F.gelu),
+    "swish": (nn.SiLU(), nn.SiLU(inplace=True)),
+    "hardswish": (nn.Hardswish(), nn.Hardswish(inplace=True)),
+}
+EACH = [(name, act) for name, acts in ACTIVATIONS.items() for act in acts]
+
+
+@pytest.mark.parametrize(("name", "act"), EACH)
+@pytest.mark.parametrize("between", ["nothing", "norm", "sum", "norm and sum"])
+def test_a_convolution_with_all_that_follows_it(
+    done: Done, name: str, act: Callable[[Tensor], Tensor], between: str
+) -> None:
+    given, shortcut, normed = images(2, 3, 9, 7), images(2, 8, 9, 7, seed=1), norm(8)
+
+    def run() -> Tensor:
+        found = CONV(given)
+        found = normed(found) if "norm" in between else found
+        return act(found + shortcut if "sum" in between else found)
+
+    plain, fused = both(run)
+    assert_close(fused, plain, rtol=1e-4, atol=1e-5)
+    summed = "sum" in between
+    assert done == [(True, name if name == "relu" or not summed else None, summed)]
+
+
+@pytest.mark.parametrize(("name", "act"), EACH)
+def test_a_linear_layer_with_its_activation(
+    done: Done, name: str, act: Callable[[Tensor], Tensor]
+) -> None:
+    layer, given = nn.Linear(6, 5), images(4, 7, 6)
+    plain, fused = both(lambda: act(layer(given)))
+    assert_close(fused, plain, rtol=1e-4, atol=1e-5)
+    assert done == [(False, name, False)]
+
+
+def test_a_linear_layer_with_a_sum_or_an_activation_but_not_both(done: Done) -> None:
+    layer, given, shortcut = nn.Linear(6, 5), images(4, 7, 6), images(4, 7, 5)
+    plain, fused = both(lambda: F.relu(shortcut + layer(given)))
+    assert_close(fused, plain)
+    assert done == [(False, None, True)]
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(4, 8, 3, stride=2, bias=False),
+        nn.Conv2d(4, 8, (3, 1), padding=(2, 0), dilation=(2, 1), groups=2),
+        nn.Conv2d(4, 4, 5, padding=2, groups=4),
+        nn.Conv2d(4, 8, 1),
+    ],
+)
+def test_every_geometry(done: Done, layer: nn.Conv2d) -> None:
+    given, normed = images(2, 4, 11, 8), norm(layer.out_channels)
+    plain, fused = both(lambda: F.relu(normed(layer(given))))
+    assert_close(fused, plain, rtol=1e-4, atol=1e-5)
+    assert fused.is_contiguous(memory_format=torch.channels_last)
+    assert done == [(True, "relu", False)]
+
+
+def test_dropout_that_drops_nothing_does_not_part_them(done: Done) -> None:
+    given = images(2, 3, 9, 7)
+    plain, fused = both(lambda: F.gelu(F.dropout(CONV(given), 0.5, training=False)))
+    assert_close(fused, plain, rtol=1e-4, atol=1e-5)
+    assert done == [(True, "gelu", False)]
+
+
+def test_what_is_used_twice_is_the_same_twice() -> None:
+    given = images(2, 3, 9, 7)
+
+    def run() -> Tensor:
+        found = CONV(given)
+        return torch.cat([F.relu(found), found, F.relu(-found)], 1)
+
+    plain, fused = both(run)
+    assert_close(fused, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_changes_in_place_are_seen_under_every_name() -> None:
+    given, shortcut = images(2, 3, 9, 7), images(2, 8, 9, 7, seed=1)
+
+    def run() -> Tensor:
+        found = CONV(given)
+        same = found
+        found += shortcut
+        F.relu(same, inplace=True)
+        return torch.cat([found, same, found.detach()], 1)
+
+    plain, fused = both(run)
+    assert_close(fused, plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensor: tensor.mul_(3),
+        lambda tensor: tensor.__setitem__(0, 2.0),
+        lambda tensor: tensor.__imul__(2),
+        lambda tensor: F.relu(tensor, inplace=True),
+        lambda tensor: F.relu(tensor, True),
+        lambda tensor: torch.neg(tensor, out=tensor),
+        lambda tensor: tensor[:1].zero_(),
+    ],
+)
+@pytest.mark.parametrize("of", ["input", "shortcut"])
+def test_what_was_put_off_is_of_what_its_input_was_then(
+    change: Callable[[Tensor], object], of: str
+) -> None:
+    def run() -> Tensor:
+        given, shortcut = images(2, 3, 9, 7), images(2, 8, 9, 7, seed=1)
+        found = CONV(given) + shortcut
+        change(given if of == "input" else shortcut)
+        return F.relu(found)
+
+    plain, fused = both(run)
+    assert_close(fused, plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda found: found + 1,
+        lambda found: found + found,
+        lambda found: found + images(2, 8, 1, 1),
+        lambda found: found + images(2, 8, 9, 7).contiguous(),
+        lambda found: torch.add(found, images(2, 8, 9, 7), alpha=2),
+        lambda found: 2 - found,
+        lambda found: F.relu(F.gelu(found)),
+        lambda found: F.layer_norm(found.permute(0, 2, 3, 1), (8,)),
+        lambda found: F.batch_norm(found, None, None, training=True),
+        lambda found: norm(8)(F.relu(found)),
+        lambda found: found[:, :3].exp().sum((1, 2)),
+        lambda found: torch.stack([found, found]),
+        lambda found: torch.einsum("bchw,bdhw->bcd", found, found),
+        lambda found: found.contiguous().view(len(found), -1),
+        lambda found: found.new_zeros(found.shape) + found.size(1) + found.ndim,
+        lambda found: torch.from_numpy(found.numpy().copy()),
+        lambda found: torch.tensor(found.tolist()),
+        lambda found: found.double(),
+        lambda found: found.to(memory_format=torch.contiguous_format),
+        lambda found: nn.functional.interpolate(found, scale_factor=2),
+    ],
+)
+def test_anything_else_computes_it(run: Callable[[Tensor], Tensor]) -> None:
+    torch.manual_seed(0)  # for norms that are made on the way
+    given = images(2, 3, 9, 7)
+
+    def whole() -> Tensor:
+        torch.manual_seed(0)
+        return run(CONV(given))
+
+    plain, fused = both(whole)
+    assert_close(fused, plain, rtol=1e-4, atol=1e-5)
+    assert not isinstance(fused, Pending)
+
+
+def test_shapes_are_told_without_computing(done: Done) -> None:
+    with torch.no_grad(), Fusing():
+        found = CONV(images(2, 3, 9, 7))
+        assert isinstance(found, Pending)
+        assert found.shape == (2, 8, 9, 7)
+        assert found.ndim == found.dim() == 4
+        assert (len(found), found.size(1), found.numel()) == (2, 8, 1008)
+        assert found.dtype == torch.float32
+        assert found.is_floating_point()
+        assert not found.requires_grad
+        assert not done
+    assert done == [(True, None, False)]  # at the end, for who kept it
+
+
+def test_what_is_kept_outlives_it() -> None:
+    given = images(2, 3, 9, 7)
+    kept: list[Tensor] = []
+    network = nn.Sequential(CONV, nn.ReLU())
+    handle = network[0].register_forward_hook(lambda *called: kept.append(called[2]))
+    with torch.no_grad(), Fusing():
+        network(given)
+    handle.remove()
+    expected = CONV(given).detach()
+    given.zero_()
+    assert_close(kept[0].detach(), expected)
+    assert_close(kept[0] * 2, expected * 2)
+    assert "tensor" in repr(kept[0])
+
+
+def test_a_hook_that_reads_sees_the_layers_own_output() -> None:
+    given, seen = images(2, 3, 9, 7), []
+    network = nn.Sequential(CONV, norm(8), nn.ReLU(inplace=True))
+    handles = [
+        layer.register_forward_hook(lambda *called: seen.append(called[2].clone()))
+        for layer in network
+    ]
+    both(lambda: network(given))
+    for handle in handles:
+        handle.remove()
+    for plain, fused in zip(seen[:3], seen[3:], strict=True):
+        assert_close(fused, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_recorded_is_left_alone(done: Done) -> None:
+    given = images(2, 3, 9, 7)
+    with Fusing():
+        found = F.relu(CONV(given))
+    assert not done
+    assert found.requires_grad
+    found.sum().backward()
+    CONV.zero_grad()
+
+
+def test_a_layer_that_nothing_joined_is_not_put_off_again(done: Done) -> None:
+    given, layer = images(2, 3, 9, 7), nn.Conv2d(3, 8, 3)
+    for _ in range(3):
+        both(partial(_summed, layer, given))
+    assert done == [(True, None, False)]
+    del layer
+    assert not fusing._alone
+
+
+def _summed(layer: nn.Module, given: Tensor) -> Tensor:
+    return layer(given).sum()  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda given: F.relu(F.conv2d(given, torch.zeros(8, 4, 3, 3))),
+        lambda given: F.relu(F.conv2d(given, torch.zeros(8, 3, 30, 3))),
+        lambda given: F.relu(F.conv2d(given, torch.zeros(8, 3, 3, 3), torch.zeros(7))),
+        lambda given: F.relu(F.linear(given.contiguous(), torch.zeros(4, 6))),
+    ],
+)
+def test_a_networks_mistakes_raise_as_ever(call: Callable[[Tensor], Tensor]) -> None:
+    given = images(2, 3, 9, 7)
+    with pytest.raises(RuntimeError) as plain, torch.no_grad():
+        call(given)
+    with pytest.raises(RuntimeError) as fused, torch.no_grad(), Fusing():
+        call(given)
+    assert str(fused.value) == str(plain.value)
+
+
+class Reaching(nn.Module):
+    """Changes a tensor where no function of torch is seen to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.runs = nn.Conv2d(3, 8, 3, padding=1), 0
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        self.runs += 1
+        own = pictures.clone()
+        found = self.first(own)
+        with torch._C.DisableTorchFunction():
+            own.zero_()
+        return F.relu(found).mean((2, 3))
+
+
+def test_what_changes_unseen_is_run_as_it_is() -> None:
+    network, given = Reaching().eval(), images(2, 3, 9, 7)
+    with torch.no_grad():
+        expected = network(given)
+    classifier = Classifier.from_module(network)
+    network.runs = 0
+    assert_close(classifier.logits(given), expected)
+    assert network.runs == 2
+    assert_close(classifier.logits(given), expected)
+    assert network.runs == 3
+
+
+def test_when_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = images(2, 3, 9, 7)
+    assert pays(given)
+    assert not pays(given.double())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not pays(given)
+    torch.vmap(lambda one: one + len([0 for _ in range(pays(one))]))(given)
+    monkeypatch.setattr(fusing, "FEWEST_INPUTS", given.numel() + 1)
+    assert not pays(given)
+
+
+NETWORKS = (
+    "resnet18",
+    "test_convnext",
+    "test_vit",
+    "test_efficientnet",
+    "mobilenetv3_small_050",
+    "regnetx_002",
+    "resnetv2_50",
+    "ghostnet_050",
+    "test_byobnet",
+    "hrnet_w18_small",
+    "dla34",
+)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_family_gives_the_same(done: Done, name: str) -> None:
+    torch.manual_seed(0)
+    network = imports.timm().create_model(name, num_classes=5).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_var.uniform_(0.5, 2.0)
+            module.running_mean.normal_(0, 0.1)
+    given = images(2, 3, *(160, 160) if name.startswith("test") else (64, 64))
+    classifier = Classifier.from_module(network)
+    explainer = Explainer(classifier, batch_size=2)
+    with as_written():
+        plain, logits = explainer(given, 2), classifier.logits(given)
+    assert not done
+    fused = explainer(given, 2)
+    assert done
+    assert_close(classifier.logits(given), logits, rtol=1e-3, atol=1e-4)
+    assert_close(fused.logits, plain.logits, rtol=1e-3, atol=1e-4)
+    assert_close(fused.normalized(), plain.normalized(), rtol=1e-2, atol=1e-3)
+
+
+def test_scripted_parts_are_given_numbers() -> None:
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(3, 8, 3)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                self.act = torch.jit.script(nn.Hardsigmoid())
+
+        def forward(self, pictures: Tensor) -> Tensor:
+            found: Tensor = self.act(self.first(pictures))
+            return found.mean((2, 3))
+
+    network, given = Half().eval(), images(2, 3, 9, 7)
+    plain, fused = both(lambda: network(given))
+    assert_close(fused, plain)
