@@ -2,7 +2,9 @@
 
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from mitate import Classifier, Explainer, fusing, imports
+from mitate.explain.scorer import Scorer
 from mitate.fusing import Fusing, Pending, Recipe, pays
 from mitate.models.mode import as_written
 
@@ -236,7 +239,6 @@ def test_shapes_are_told_without_computing(done: Done) -> None:
         assert (len(found), found.size(1), found.numel()) == (2, 8, 1008)
         assert found.dtype == torch.float32
         assert found.is_floating_point()
-        assert not found.requires_grad
         assert not done
     assert done == [(True, None, False)]  # at the end, for who kept it
 
@@ -270,14 +272,78 @@ def test_a_hook_that_reads_sees_the_layers_own_output() -> None:
         assert_close(fused, plain, rtol=1e-4, atol=1e-5)
 
 
-def test_what_is_recorded_is_left_alone(done: Done) -> None:
-    given = images(2, 3, 9, 7)
-    with Fusing():
-        found = F.relu(CONV(given))
-    assert not done
-    assert found.requires_grad
-    found.sum().backward()
-    CONV.zero_grad()
+def test_a_recorded_convolution_takes_its_norm_along(done: Done) -> None:
+    layer, normed = nn.Conv2d(3, 8, 3, padding=1), norm(8)
+    weights = [*layer.parameters(), *normed.parameters()]
+    slopes = []
+    for entered in (nullcontext(), Fusing()):
+        given = images(2, 3, 9, 7).requires_grad_()
+        with entered:
+            found = F.relu(normed(layer(given)), inplace=True) + given[:, :1]
+        slopes.append(torch.autograd.grad(found.square().sum(), [given, *weights]))
+    for fused, plain in zip(slopes[1], slopes[0], strict=True):
+        assert_close(fused, plain, rtol=1e-4, atol=1e-3)
+    assert done == [(True, None, False)]
+
+
+class Doubled(torch.autograd.Function):
+    """A function of somebody's own, with a gradient of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, given: Tensor) -> Tensor:
+        return given * 2
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
+        return slope * 2
+
+
+class Own(nn.Module):
+    """Hands what a convolution gave to a function that autograd alone knows."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.norm, self.function = nn.Conv2d(3, 8, 3), norm(8), function
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        found: Tensor = self.function(self.norm(self.first(pictures))).mean((2, 3))
+        return found
+
+
+@pytest.mark.parametrize(
+    "function", [Doubled.apply, torch.ops.aten.tanh.default, lambda found: found.detach() * found]
+)
+@pytest.mark.parametrize("method", ["gradcam", "gradient"])
+def test_no_gradient_is_lost_in_functions_of_ones_own(
+    function: Callable[[Tensor], Tensor], method: str
+) -> None:
+    network, given = Own(function).eval(), images(2, 3, 40, 40)
+    with as_written():
+        plain = Explainer(network, method, "first")(given, 1).maps
+    fused = Explainer(network, method, "first")(given, 1).maps
+    largest = plain.abs().amax()
+    assert largest > 0
+    assert_close(fused / largest, plain / largest, rtol=1e-2, atol=1e-3)
+
+
+def test_gradients_of_masks_are_the_same(done: Done) -> None:
+    network, given = (
+        nn.Sequential(CONV, norm(8), nn.ReLU(), nn.Flatten()).eval(),
+        images(2, 3, 9, 7),
+    )
+    found = []
+    for way in (as_written(), nullcontext()):
+        masks = torch.full((2, 1, 9, 7), 0.5, requires_grad=True)
+        classes, logits = torch.zeros(2, 1, dtype=torch.long), torch.zeros(2, 504)
+        scorer = Scorer(network, lambda output: output, given, classes, logits, 2)
+        with way:
+            given_logits = scorer.masked_logits(torch.arange(2), masks)
+        found.append(
+            (given_logits.detach(), *torch.autograd.grad(given_logits.square().sum(), masks))
+        )
+    for plain, fused in zip(*found, strict=True):
+        assert_close(fused, plain, rtol=1e-3, atol=1e-4)
+    assert done == [(True, None, False)]
 
 
 def test_a_layer_that_nothing_joined_is_not_put_off_again(done: Done) -> None:

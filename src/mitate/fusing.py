@@ -2,10 +2,11 @@
 
 A network as it is written computes a convolution, then its batch norm, then its activation, and
 each of them reads and writes every number of a layer. oneDNN does all three in one pass. While
-``Fusing`` is entered, a convolution or a linear layer that nothing records is put off: what stands
-for its result knows how to compute it. A batch norm, an addition or an activation that comes next
-joins it; whatever else is done with it computes it first. So the network's own code is run as ever,
-with its branches and hooks. Results differ by the rounding of float32.
+``Fusing`` is entered, a convolution or a linear layer is put off: what stands for its result knows
+how to compute it. A batch norm, an addition or an activation that comes next joins it; whatever
+else is done with it computes it first. So the network's own code is run as ever, with its branches
+and hooks. Where gradients are recorded a batch norm alone joins a convolution, as a scale of its
+weights that is recorded too. Results differ by the rounding of float32.
 """
 
 import platform
@@ -30,6 +31,7 @@ MOST_INPUTS = (
     512  # of a linear layer: with more MKL gains more by multiplying than oneDNN by fusing
 )
 
+UNCONNECTED = "a function that autograd does not see was given a layer that is put off"
 _alone: dict[int, ref[Tensor]] = {}  # weights of layers that nothing joined
 
 
@@ -126,6 +128,7 @@ class Pending(Tensor):
     recipe: Recipe | None
     value: Tensor | None
     extent: tuple[int, ...]
+    recorded: bool
 
     @staticmethod
     def of(recipe: Recipe, size: tuple[int, ...]) -> "Pending":
@@ -133,6 +136,7 @@ class Pending(Tensor):
         like = recipe.input
         pending = Tensor._make_wrapper_subclass(Pending, size, dtype=like.dtype, device=like.device)
         pending.recipe, pending.value, pending.extent = recipe, None, size
+        pending.recorded = torch.is_grad_enabled()
         return pending
 
     def result(self) -> Tensor:
@@ -140,7 +144,7 @@ class Pending(Tensor):
         if self.recipe is not None:
             if self.recipe.is_alone:
                 _note_alone(self.recipe.layer)
-            with torch.no_grad(), torch._C.DisableTorchFunction():
+            with torch.set_grad_enabled(self.recorded), torch._C.DisableTorchFunction():
                 self.value, self.recipe = self.recipe.computed(), None
         assert self.value is not None
         return self.value
@@ -156,11 +160,26 @@ class Pending(Tensor):
         """Compute what is given, and go on with it."""
         return func(*_computed(args), **_computed(kwargs or {}))
 
-    __torch_dispatch__ = __torch_function__  # type: ignore[assignment]  # for what calls operations past Python
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """The same for what calls operations past Python, as TorchScript does.
+
+        Raises:
+            RuntimeError: what is recorded would be parted from its gradient here.
+        """
+        if any(tensor.recorded for tensor in _pendings((args, kwargs or {}))):
+            raise RuntimeError(UNCONNECTED)
+        return func(*_computed(args), **_computed(kwargs or {}))
 
 
 class Fusing(TorchFunctionMode):
-    """Puts off convolutions and linear layers while it is entered, where nothing is recorded."""
+    """Puts off convolutions and linear layers while it is entered."""
 
     def __init__(self) -> None:
         """Nothing is put off yet."""
@@ -180,14 +199,14 @@ class Fusing(TorchFunctionMode):
         if among and func in METADATA:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **named)
-        join = JOINS.get(func)
-        if join is not None and not torch.is_grad_enabled():
+        join = (RECORDED if torch.is_grad_enabled() else JOINS).get(func)
+        if join is not None:
             joined = join(*args, **named)
             if joined is not None:
                 self.begun.append(ref(joined))
                 return joined
         if self.begun and _writes(func, args, named):
-            memory = {_memory(tensor) for tensor in _tensors((args, named))}
+            memory = _places((args, named))
             for pending in self._waiting():
                 if pending.recipe is not None and pending.recipe.reads(memory):
                     pending.result()
@@ -380,11 +399,14 @@ def _dropout(
     return input if _unfinished(input) is not None and not training else None
 
 
-JOINS: dict[Any, Callable[..., Pending | None]] = {
+RECORDED: dict[Any, Callable[..., Pending | None]] = {
     F.conv2d: _convolution,
-    F.linear: _linear,
     F.batch_norm: _normalised,
     F.dropout: _dropout,
+}
+JOINS: dict[Any, Callable[..., Pending | None]] = {
+    **RECORDED,
+    F.linear: _linear,
     **dict.fromkeys((torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__), _sum),
     **dict.fromkeys((Tensor.add_, Tensor.__iadd__), partial(_sum, inplace=True)),
     **dict.fromkeys((F.relu, torch.relu, Tensor.relu), _relu),
@@ -402,10 +424,7 @@ METADATA = {
     Tensor.numel,
     Tensor.__len__,
     Tensor.is_floating_point,
-    *(
-        getattr(Tensor, name).__get__
-        for name in ("shape", "ndim", "dtype", "device", "is_cuda", "requires_grad")
-    ),
+    *(getattr(Tensor, name).__get__ for name in ("shape", "ndim", "dtype", "device", "is_cuda")),
 }
 
 
@@ -418,8 +437,10 @@ def _joined(pending: Pending, recipe: Recipe, *, inplace: bool = False) -> Pendi
 
 
 def _unfinished(given: Any) -> Recipe | None:
-    """How something will be computed; None where it is, or an activation is its end."""
-    recipe = given.recipe if isinstance(given, Pending) else None
+    """How something will be computed; None where it is, or nothing may join it."""
+    if not isinstance(given, Pending) or given.recorded is not torch.is_grad_enabled():
+        return None
+    recipe = given.recipe
     return None if recipe is None or recipe.activation is not None else recipe
 
 
@@ -466,13 +487,9 @@ def _memory(tensor: Tensor) -> int:
 
 
 def _tensors(given: Any) -> Iterator[Tensor]:
-    """The tensors in arguments, but those that are not computed."""
-    if isinstance(given, Pending):
-        if given.value is not None:
-            yield given.value
-    elif isinstance(given, Tensor):
-        if given.layout == torch.strided:
-            yield given
+    """The tensors in arguments."""
+    if isinstance(given, Tensor):
+        yield given
     elif isinstance(given, Mapping):
         yield from _tensors(list(given.values()))
     elif isinstance(given, list | tuple):
@@ -480,9 +497,24 @@ def _tensors(given: Any) -> Iterator[Tensor]:
             yield from _tensors(each)
 
 
+def _pendings(given: Any) -> Iterator[Pending]:
+    """What was put off among arguments."""
+    return (tensor for tensor in _tensors(given) if isinstance(tensor, Pending))
+
+
+def _places(given: Any) -> set[int]:
+    """Where the numbers of arguments are, of those that have any."""
+    computed = (
+        tensor.value if isinstance(tensor, Pending) else tensor for tensor in _tensors(given)
+    )
+    return {_memory(one) for one in computed if one is not None and one.layout == torch.strided}
+
+
 def _computed(given: Any) -> Any:
     """Arguments with each tensor computed."""
     if isinstance(given, Pending):
+        if given.recorded and not torch.is_grad_enabled():
+            raise RuntimeError(UNCONNECTED)
         return given.result()
     if type(given) in (list, tuple):
         return type(given)(_computed(each) for each in given)

@@ -60,7 +60,7 @@ def at_full_speed(network: nn.Module, images: Tensor, run: Callable[[Tensor], Re
     if _written.get() or network in _as_given or not onednn.convolves(images):
         return run(images)
     laid = images
-    if images.ndim == 4 and not images.requires_grad:
+    if images.ndim == 4:
         laid = images.contiguous(memory_format=torch.channels_last)
     try:
         with keeping_memory(), _fused() if fusing.pays(images) else nullcontext():
