@@ -258,6 +258,18 @@ def test_what_is_kept_outlives_it() -> None:
     assert "tensor" in repr(kept[0])
 
 
+def test_what_is_kept_can_be_read_where_nothing_is_recorded() -> None:
+    kept: list[Tensor] = []
+    network = nn.Sequential(CONV, norm(8))
+    handle = network[1].register_forward_hook(lambda *called: kept.append(called[2]))
+    with Fusing():
+        network(images(2, 3, 9, 7).requires_grad_())
+    handle.remove()
+    with torch.no_grad():
+        assert_close(kept[0] + 0, network(images(2, 3, 9, 7)), rtol=1e-4, atol=1e-5)
+    assert kept[0].requires_grad
+
+
 def test_a_hook_that_reads_sees_the_layers_own_output() -> None:
     given, seen = images(2, 3, 9, 7), []
     network = nn.Sequential(CONV, norm(8), nn.ReLU(inplace=True))

@@ -207,23 +207,24 @@ class Fusing(TorchFunctionMode):
                 return joined
         if self.begun and _writes(func, args, named):
             memory = _places((args, named))
-            for pending in self._waiting():
+            for pending in self._alive():
                 if pending.recipe is not None and pending.recipe.reads(memory):
                     pending.result()
         if among:
             args, named = _computed(args), _computed(dict(named))
         return (linear if func is F.linear else func)(*args, **named)
 
-    def __exit__(self, *raised: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *raised: Any) -> None:
         """Compute what still waits: what it would be computed from may change now."""
-        super().__exit__(*raised)  # type: ignore[no-untyped-call]
-        for pending in self._waiting():
-            pending.result()
+        super().__exit__(kind, *raised)  # type: ignore[no-untyped-call]
+        for pending in self._alive():
+            if kind is None:
+                pending.result()
+            pending.recorded = False  # its result has the gradient, and no forward goes on
 
-    def _waiting(self) -> list[Pending]:
-        """What was put off, is still of use, and is not computed."""
-        alive = [one() for one in self.begun]
-        found = [pending for pending in alive if pending is not None and pending.recipe is not None]
+    def _alive(self) -> list[Pending]:
+        """What was put off and is still referred to."""
+        found = [pending for one in self.begun if (pending := one()) is not None]
         self.begun = [ref(pending) for pending in found]
         return found
 
