@@ -22,6 +22,18 @@ def test_every_module_gets_its_own_mode_back() -> None:
     assert len(set(before)) == 2
 
 
+def test_again_inside_the_outer_one_restores() -> None:
+    made = network()
+    with evaluating(made):
+        with evaluating(made), evaluating(nn.Dropout()):
+            assert not made[0].training
+        assert not any(module.training for module in made.modules())
+    assert made[0].training
+    assert not made[1].training
+    with evaluating(made):
+        assert not made[0].training
+
+
 def test_after_an_exception_too() -> None:
     made = network()
     before = [module.training for module in made.modules()]

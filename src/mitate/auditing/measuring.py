@@ -19,6 +19,7 @@ from mitate.auditing.table import EXPLAINED, Metric, find_metric
 from mitate.errors import UsageError
 from mitate.explain.explainer import Explainer
 from mitate.models.classifier import Classifier
+from mitate.models.mode import evaluating
 
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 Values = dict[tuple[str, str], Tensor]
@@ -94,7 +95,7 @@ def measure(
     sample = Sample(
         classifier, inputs.detach(), classes.to(device), masks, seed, batch_size, advance
     )
-    with torch.inference_mode(False), torch.no_grad():
+    with evaluating(classifier.network), torch.inference_mode(False), torch.no_grad():
         entered = contenders(sample, maps, explainers)
         plan = Plan.of(chosen, used)
         found = plan.run(sample, entered)

@@ -15,20 +15,29 @@ from mitate.linears import quick_linears
 
 Result = TypeVar("Result")
 _as_given: WeakSet[nn.Module] = WeakSet()  # networks that can be run in no other way
+_evaluated: ContextVar[tuple[nn.Module, ...]] = ContextVar("evaluated", default=())
 _written: ContextVar[bool] = ContextVar("written", default=False)
 _fusing: ContextVar[bool] = ContextVar("fusing", default=False)
 
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Put every module in evaluation mode, and back to the mode it had, whatever happens."""
+    """Put every module in evaluation mode, and back to the mode it had, whatever happens.
+
+    While it is entered for a network, entering it again costs nothing.
+    """
+    if network in _evaluated.get():
+        yield
+        return
     training = [module for module in network.modules() if module.training]
     for module in training:
         module.training = False
+    token = _evaluated.set((*_evaluated.get(), network))
     try:
         with nullcontext() if _written.get() or _fusing.get() else quick_linears():
             yield
     finally:
+        _evaluated.reset(token)
         for module in training:
             module.training = True
 
