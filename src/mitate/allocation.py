@@ -3,7 +3,7 @@
 The C library of most Linux systems (glibc) asks the kernel for each tensor of more than 32 MiB and
 gives it back when it is freed, so that every layer pays for fresh, zeroed pages: a quarter of the
 time of ConvNeXt-Tiny's forward of 16 images. While ``keeping_memory`` is entered it keeps what was
-freed for the next tensor; afterwards it does as before.
+freed for the next tensor; afterwards its thresholds are those that its own adjustment ends at.
 
 mallopt(3): https://man7.org/linux/man-pages/man3/mallopt.3.html
 """

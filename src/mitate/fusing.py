@@ -27,9 +27,7 @@ from mitate.linears import gains, linear
 
 FEWEST_INPUTS = 1_000_000  # numbers of a batch: with fewer, Python's share of a forward grows large
 FEWEST_OUTPUTS = 400_000  # numbers: one more pass over fewer costs less than to put it off
-MOST_INPUTS = (
-    512  # of a linear layer: with more MKL gains more by multiplying than oneDNN by fusing
-)
+MOST_INPUTS = 512  # of a linear layer: with more MKL multiplies faster than oneDNN saves by fusing
 
 UNCONNECTED = "a function that autograd does not see was given a layer that is put off"
 _alone: dict[int, ref[Tensor]] = {}  # weights of layers that nothing joined
@@ -71,7 +69,7 @@ class Recipe:
         geometry: of a convolution; None for a linear layer.
         added: to the result, before the activation.
         activation: of the sum.
-        versions: of input and added, as they were then.
+        versions: of what it reads, input and added, as they were then.
     """
 
     layer: Tensor
@@ -99,7 +97,8 @@ class Recipe:
         Raises:
             RuntimeError: what it is computed from was changed by what no Python function does.
         """
-        if self.versions != _versions(self.input, self.added):
+        read = (self.input,) if self.added is None else (self.input, self.added)
+        if self.versions != _versions(*read):
             raise RuntimeError("a tensor was changed in place before a layer that took it was run")
         shape = self.geometry
         if self.added is None and self.activation is None:
@@ -173,7 +172,8 @@ class Pending(Tensor):
         Raises:
             RuntimeError: what is recorded would be parted from its gradient here.
         """
-        if any(tensor.recorded for tensor in _pendings((args, kwargs or {}))):
+        given = _tensors((args, kwargs or {}))
+        if any(one.recorded for one in given if isinstance(one, Pending)):
             raise RuntimeError(UNCONNECTED)
         return func(*_computed(args), **_computed(kwargs or {}))
 
@@ -279,7 +279,7 @@ def _convolution(
     fits = input.shape[1] == weight.shape[1] * groups and len(weight) % groups == 0
     if not fits or min(sides) < 1:
         return None
-    recipe = Recipe(weight, input, weight, bias, shape, versions=_versions(input, None))
+    recipe = Recipe(weight, input, weight, bias, shape, versions=_versions(input))
     return _put_off(recipe, (len(input), len(weight), *sides))
 
 
@@ -293,7 +293,7 @@ def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Pendin
         return None
     if weight.shape[1] > MOST_INPUTS and not gains():
         return None
-    recipe = Recipe(weight, input, weight, bias, versions=_versions(input, None))
+    recipe = Recipe(weight, input, weight, bias, versions=_versions(input))
     return _put_off(recipe, (*input.shape[:-1], len(weight)))
 
 
@@ -349,7 +349,7 @@ def _sum(one: Any, other: Any, *rest: Any, inplace: bool = False, **named: Any) 
     same = isinstance(added, Tensor) and _usable(added) and tuple(added.shape) == pending.extent
     if not same or not added.is_contiguous(memory_format=layout):
         return None
-    versions = recipe.versions[:1] + _versions(None, added)[1:]
+    versions = (*recipe.versions, *_versions(added))
     return _joined(pending, replace(recipe, added=added, versions=versions), inplace=inplace)
 
 
@@ -459,11 +459,9 @@ def _usable(*tensors: Tensor | None) -> bool:
     )
 
 
-def _versions(*tensors: Tensor | None) -> tuple[int | None, ...]:
+def _versions(*tensors: Tensor) -> tuple[int | None, ...]:
     """How often each was changed in place; None where that is not counted."""
-    return tuple(
-        None if tensor is None or tensor.is_inference() else tensor._version for tensor in tensors
-    )
+    return tuple(None if tensor.is_inference() else tensor._version for tensor in tensors)
 
 
 def _pair(number: Any) -> tuple[int, int]:
@@ -498,17 +496,10 @@ def _tensors(given: Any) -> Iterator[Tensor]:
             yield from _tensors(each)
 
 
-def _pendings(given: Any) -> Iterator[Pending]:
-    """What was put off among arguments."""
-    return (tensor for tensor in _tensors(given) if isinstance(tensor, Pending))
-
-
 def _places(given: Any) -> set[int]:
     """Where the numbers of arguments are, of those that have any."""
-    computed = (
-        tensor.value if isinstance(tensor, Pending) else tensor for tensor in _tensors(given)
-    )
-    return {_memory(one) for one in computed if one is not None and one.layout == torch.strided}
+    found = (one.value if isinstance(one, Pending) else one for one in _tensors(given))
+    return {_memory(one) for one in found if one is not None and one.layout == torch.strided}
 
 
 def _computed(given: Any) -> Any:
