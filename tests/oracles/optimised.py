@@ -111,7 +111,7 @@ def loupe(
     colour: Tensor,
     steps: int,
 ) -> Plane:
-    """Every step in turn; the fourth power of the mean mask, and a millionth of the start."""
+    """Every step in turn; at pixels the mean mask to the fourth, and a millionth of the start."""
     mask = [[0.5 * value for value in row] for row in start]
     momentum = [[0.0 for _ in row] for row in start]
     kept: list[Plane] = []
@@ -134,10 +134,10 @@ def loupe(
             kept.append(mask)
     found_any = any(value > 0 for mask in kept for row in mask for value in row)
     tail = 1e-6 if found_any else 0.0
+    rows, columns = range(len(start)), range(len(start[0]))
+    mean = [[sum(mask[y][x] for mask in kept) / len(kept) for x in columns] for y in rows]
+    size = image.shape[-2:]
     return [
-        [
-            (sum(mask[y][x] for mask in kept) / len(kept)) ** 4 + tail * start[y][x]
-            for x in range(len(start[0]))
-        ]
-        for y in range(len(start))
+        [value**4 + tail * begun for value, begun in zip(*both, strict=True)]
+        for both in zip(enlarged(mean, *size), enlarged(start, *size), strict=True)
     ]

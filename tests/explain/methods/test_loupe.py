@@ -142,8 +142,10 @@ def test_settled_masks_are_left_alone_and_the_cost_says_so() -> None:
 def test_cells_are_square_and_no_smaller_than_pixels(
     size: tuple[int, int], grid: tuple[int, int]
 ) -> None:
-    made = explainer(stages(), steps=2)(images(1, size=size), top_k=1)
-    assert made.maps.shape == (1, 1, *grid)
+    batch = images(1, size=size)
+    assert loupe.on_grid(batch, size, 48).shape == (1, 3, *grid)
+    made = explainer(stages(), steps=2)(batch, top_k=1)
+    assert made.maps.shape == (1, 1, *size)
     assert made.maps.isfinite().all()
 
 

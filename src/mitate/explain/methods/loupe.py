@@ -48,7 +48,7 @@ HIDING = 1 / 3  # of the steps hide only; from there on every second one shows
 )
 def loupe(
     pyramid: Layers, scorer: Scorer, *, steps: int = 60, cells: int = 48
-) -> Float[Tensor, "b k h w"]:
+) -> Float[Tensor, "b k H W"]:
     """The smallest mask whose level sets take the class away where hidden, and keep it where shown.
 
     It starts from the product that ``glance`` makes, without its square, and goes down the slopes
@@ -57,7 +57,9 @@ def loupe(
     values is what is learned; and each step's price of the area is higher, so that a cell stays as
     long as it is worth it. Steps take turns: one hides the level set behind the image's blur; the
     next hides it behind the mean colour or, after the first third, shows it alone on that. The map
-    is the fourth power of the mean mask. Where nothing changes the class there is none.
+    is the fourth power of the mean mask, at the image's pixels, as the network saw it: on the grid
+    itself the power would leave more beside the mask's edges. Where nothing changes the class there
+    is none.
 
     Args:
         pyramid: what ``glance`` needs.
@@ -71,7 +73,8 @@ def loupe(
     """
     if steps < 1 or cells < 1:
         raise UsageError("use 1 step and 1 cell or more")
-    start = _on_grid(relative_to_maximum(agreement(pyramid)), scorer.images.shape[-2:], cells)
+    size = scorer.images.shape[-2:]
+    start = on_grid(relative_to_maximum(agreement(pyramid)), size, cells)
     search = Search.of(scorer)
     descent = Descent(BEGUN * start.flatten(0, 1), int(ROUGH * steps))
     for step in range(steps):
@@ -87,8 +90,9 @@ def loupe(
             for chosen in torch.split(moving, scorer.batch_size)
         ]
         descent.step(moving, torch.cat(slopes))
-    mean = descent.mean.reshape(start.shape)
-    return mean**POWER + TAIL * start * (mean.amax((-2, -1), keepdim=True) > 0)
+    mean = resize_maps(descent.mean.reshape(start.shape), size)
+    tail = TAIL * resize_maps(start, size) * (mean.amax((-2, -1), keepdim=True) > 0)
+    return mean**POWER + tail
 
 
 @dataclass(frozen=True)
@@ -273,7 +277,7 @@ def smoothed(slopes: Float[Tensor, "m h w"]) -> Float[Tensor, "m h w"]:
     return F.conv2d(padded, (bell[:, None] * bell)[None, None])[:, 0]
 
 
-def _on_grid(
+def on_grid(
     maps: Float[Tensor, "b k h w"], size: Sequence[int], cells: int
 ) -> Float[Tensor, "b k rows columns"]:
     """Maps on a grid of square cells, so many of them along the image's short side."""
