@@ -24,6 +24,7 @@ SWEEPS, LAST_SWEEPS = 3, 8
 NEIGHBOURS = ((1.0, 2.0, 1.0), (2.0, 0.0, 2.0), (1.0, 2.0, 1.0))
 NOISE = 0.01  # deviation of what ROAD adds, as a share of the image's range
 SMALLEST = 2  # cells along a side of the coarsest grid
+LEAST = 1e-6  # under the share of a block that is known
 DIRECT = 512  # equations that are solved faster at once than in cycles
 # Every channel of every image is a channel of one picture, and channels lie last: a CPU's
 # convolutions, means and enlargements then work on many at a time.
@@ -49,10 +50,13 @@ class Level:
         found = neighbour_sums(values).add_(right)
         return found.addcmul_(self.degree, values, value=-1).mul_(self.holes)
 
-    def swept(self, values: Planes, right: Planes, sweeps: int) -> Planes:
-        """Values, which are zero but where a cell is missing, after sweeps."""
+    def swept(self, values: Planes, first: Planes, sweeps: int) -> Planes:
+        """Values, which are zero but where a cell is missing, after sweeps.
+
+        The first sweep, from nothing, gave ``first``.
+        """
         for _ in range(sweeps):
-            values = neighbour_sums(values).add_(right).mul_(self.step)
+            values = torch.addcmul(first, self.step, neighbour_sums(values))
         return values
 
 
@@ -68,8 +72,8 @@ def impute(
             smooth holes of photos, about one per cent of the range (root mean square), which is the
             noise that ROAD adds.
     """
-    holes = _side_by_side(missing[:, None].expand(images.shape).to(images.dtype))
-    levels, planes = _levels(holes), pulled(_side_by_side(images), 1 - holes)
+    holes = _holes(missing, images)
+    levels, planes = _levels(holes), pulled(_side_by_side(images) * (1 - holes), holes)
     rest, way, slope = levels[0].rest(planes), None, None
     for _ in range(cycles):
         found = _cycle(levels, rest)
@@ -114,7 +118,7 @@ def _solved(
     places = missing.nonzero()
     apart = (places[:, None] - places).abs()  # rows and columns from each to each
     weights = torch.where(apart.amax(-1) <= 1, 3 - apart.sum(-1), 0).to(images.dtype)
-    degree = neighbour_sums(torch.ones_like(images[:1, :1]))[0, 0, missing]
+    degree = _degree(images)[0, 0, missing]
     equations = degree.diag() - weights.fill_diagonal_(0)
     right = neighbour_sums(torch.where(missing, 0, images))[..., missing]
     factor = torch.linalg.cholesky(equations)
@@ -143,38 +147,57 @@ def _side_by_side(images: Float[Tensor, "b channels H W"]) -> Planes:
     return images.flatten(0, 1)[None].contiguous(memory_format=torch.channels_last)
 
 
-def pulled(images: Planes, known: Planes) -> Planes:
-    """A first guess: what is not known is taken from the means of ever larger blocks."""
-    if max(images.shape[-2:]) == 1:
-        return images
-    share = F.avg_pool2d(known, 2, ceil_mode=True)
-    sums = F.avg_pool2d(images * known, 2, ceil_mode=True)
-    blocks = torch.where(share > 0, sums / torch.where(share > 0, share, 1), 0)
-    coarse = pulled(blocks, (share > 0).to(known.dtype))
-    return torch.where(known > 0, images, _enlarged(coarse, images))
+def _holes(missing: Bool[Tensor, "b H W"], images: Float[Tensor, "b channels H W"]) -> Planes:
+    """1 where a pixel is missing, in the place of each channel of each image."""
+    last = missing.permute(1, 2, 0).to(images.dtype).contiguous()
+    return last.repeat_interleave(images.shape[1], -1)[None].permute(0, 3, 1, 2)
+
+
+def pulled(kept: Planes, holes: Planes) -> Planes:
+    """A first guess: what is not known is taken from the means of ever larger blocks.
+
+    Args:
+        kept: what is known, zero where a cell is missing.
+        holes: 1 where a cell is missing.
+    """
+    if max(kept.shape[-2:]) == 1:
+        return kept
+    share = 1 - F.avg_pool2d(holes, 2, ceil_mode=True)
+    blocks = F.avg_pool2d(kept, 2, ceil_mode=True).div_(share.clamp_min(LEAST))
+    coarse = pulled(blocks, share.eq(0).to(kept.dtype))
+    return torch.addcmul(kept, holes, _enlarged(coarse, kept))
 
 
 def _levels(holes: Planes) -> list[Level]:
     """The grid and coarser ones, on which a cell is missing if all that it covers is."""
-    degree = neighbour_sums(torch.ones_like(holes[:, :1]))
-    levels = [Level(holes, degree, holes / degree)]
-    if min(holes.shape[-2:]) <= SMALLEST or not holes.any():
+    degree = _degree(holes)
+    levels = [Level(holes, degree, holes * (1 / degree))]
+    if min(holes.shape[-2:]) <= SMALLEST:
         return levels
-    return levels + _levels((F.avg_pool2d(holes, 2, ceil_mode=True) == 1).to(holes.dtype))
+    return levels + _levels(F.avg_pool2d(holes, 2, ceil_mode=True).floor_())
+
+
+def _degree(like: Tensor) -> Float[Tensor, "1 1 H W"]:
+    """What the neighbours of each cell weigh, in twelfths: those of (1 2 1) x (1 2 1) around it."""
+    lines = [like.new_full((cells,), 2.0) for cells in like.shape[-2:]]
+    for line in lines:
+        line[1:] += 1
+        line[:-1] += 1
+    return (torch.outer(*lines) - 4)[None, None]
 
 
 def _cycle(levels: list[Level], right: Planes) -> Planes:
     """One V: what has to be added to the holes."""
     level, coarser = levels[0], levels[1:]
-    values = level.step * right  # a sweep from nothing
+    first = level.step * right  # a sweep from nothing
     if not coarser:
-        return level.swept(values, right, LAST_SWEEPS)
-    values = level.swept(values, right, SWEEPS - 1)
+        return level.swept(first, first, LAST_SWEEPS)
+    values = level.swept(first, first, SWEEPS - 1)
     # The sum over each block: a coarse grid's equations are four times as steep.
     rest = 4 * F.avg_pool2d(level.rest(values, right), 2, ceil_mode=True)
     found = _cycle(coarser, coarser[0].holes * rest)
     values.addcmul_(level.holes, _enlarged(found, values))
-    return level.swept(values, right, SWEEPS)
+    return level.swept(values, first, SWEEPS)
 
 
 def _dot(one: Planes, two: Planes) -> Float[Tensor, "1 planes 1 1"]:
