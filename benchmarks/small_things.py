@@ -26,6 +26,8 @@ from torch import Tensor
 from mitate import Classifier, Explainer
 from mitate.auditing.intervals import Interval, mean_interval, paired_interval
 from mitate.auditing.localisation import energy_share, pointing
+from mitate.auditing.redrawing import Redrawn
+from mitate.auditing.similarity import spearman
 from mitate.data.dataset import Record, read_dataset
 from mitate.data.masks import MaskIndex
 from mitate.errors import MitateError
@@ -47,8 +49,11 @@ FRACTIONS = (
     0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0,
 )  # fmt: skip
 EARLY = FRACTIONS.index(0.2) + 1
-COLUMNS = ("share", "pointing", "first 20 %", "deletion", "insertion", "cost")
-BETTER = {"share": 1, "pointing": 1, "first 20 %": -1, "deletion": -1, "insertion": 1, "cost": -1}
+MEASURED = ("share", "pointing", "first 20 %", "deletion", "insertion")
+RANDOMISED = ("another class", "new weights")  # rank correlations with the map as it is
+COLUMNS = (*MEASURED, *RANDOMISED, "cost")
+FEW = 8  # photos that are explained again for another class and by new weights
+BETTER = {"share": 1, "pointing": 1, "first 20 %": -1, "deletion": -1, "insertion": 1}
 OPTIONS: dict[str, dict[str, Any]] = {"rise": {"samples": 1000}}
 OWN = ("glance", "loupe")
 Columns = dict[str, np.ndarray]
@@ -90,7 +95,8 @@ def table(photos: Photos, names: Sequence[str], number: int, most: int) -> Itera
     found: dict[str, Columns] = {}
     inputs, masks = _opened(photos, records)
     if masks is not None:
-        found["the true mask"] = measured(photos.classifier, inputs, masks, masks, 0.0)
+        untold = {column: np.full(FEW, np.nan) for column in RANDOMISED}
+        found["the true mask"] = measured(photos.classifier, inputs, masks, masks, 0.0) | untold
     layer = automatic(photos.classifier.network, inputs[:1], read=photos.classifier.read)
     for name in names:
         explainer = Explainer(photos.classifier, name, show_progress=False, **OPTIONS.get(name, {}))
@@ -102,7 +108,10 @@ def table(photos: Photos, names: Sequence[str], number: int, most: int) -> Itera
         except MitateError as exc:
             print(f"{photos.title}: {name} left out: {exc}", file=sys.stderr)
             continue
-        found[name] = measured(photos.classifier, inputs, made.maps[:, 0], masks, made.cost)
+        maps = made.maps[:, 0]
+        again = randomised(explainer, inputs[:FEW], made.logits[:FEW], maps[:FEW])
+        found[name] = measured(photos.classifier, inputs, maps, masks, made.cost) | again
+        print(f"{photos.title}: {name}", file=sys.stderr, flush=True)
     yield f"## {photos.title}: {len(inputs)} photos, means and 95 % intervals"
     yield ""
     yield f"| method | {' | '.join(COLUMNS)} |"
@@ -136,6 +145,22 @@ def measured(
         "deletion": torch.trapezoid(deleted, places, dim=1).numpy(),
         "insertion": torch.trapezoid(inserted, places, dim=1).numpy(),
         "cost": np.full(len(inputs), cost),
+    }
+
+
+def randomised(explainer: Explainer, inputs: Tensor, logits: Tensor, maps: Tensor) -> Columns:
+    """Rank correlation of maps with those of the runner-up class, and of the same by new weights.
+
+    About 1 for a map that knows nothing of the class, or of what the network has learned.
+    """
+    first, second = logits.topk(2).indices.unbind(1)
+    other = explainer(inputs, targets=second.tolist()).maps[:, 0]
+    redrawn = Redrawn(explainer.classifier.network, seed=0)
+    with redrawn.entered(redrawn.layers):
+        drawn = explainer(inputs, targets=first.tolist()).maps[:, 0]
+    return {
+        column: spearman(maps, again.nan_to_num(0, 0, 0)).numpy()
+        for column, again in zip(RANDOMISED, (other, drawn), strict=True)
     }
 
 
@@ -177,7 +202,7 @@ def _against_the_best(found: dict[str, Columns]) -> Iterator[str]:
     """What mitate's own methods are better by than the best of the others, photo by photo."""
     others = [n for n in found if n in METHODS and n not in OWN and not METHODS[n].is_control]
     for own in [name for name in OWN if name in found]:
-        for column in COLUMNS[:-1]:
+        for column in MEASURED:
             means = {name: BETTER[column] * found[name][column].mean() for name in others}
             best = max(means, key=lambda name: means[name], default=None)
             if best is not None and np.isfinite(means[best]):
