@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
 
 from mitate import Explainer, imports
 from mitate.explain.biases import BENDING, BiasTap, FullGradient, _bent, full_gradient
@@ -17,8 +18,9 @@ def taken_apart(network: nn.Module, images: Tensor, target: int) -> tuple[FullGr
     forward = tapped_forward(
         network, images, [], read=lambda out: out, gradients=True, pixels=True, watch=tap
     )
-    places = (forward.activations[0], *(bias.output for bias in tap.kept))
-    slope, *slopes = forward.slopes(forward.logits[:, target], places)
+    places = (get_gradient_edge(forward.activations[0]), *(bias.place for bias in tap.kept))
+    slope, *slopes = forward.slopes_at(forward.logits[:, target], places)
+    assert slope is not None
     return full_gradient(images, slope, tap.kept, slopes, (0,)), forward.logits[:, target].detach()
 
 
@@ -89,6 +91,19 @@ def test_norms_add_all_but_their_epsilons_part(function) -> None:
     given = ((6,),) if function is F.layer_norm else (2,)
     value = function(start, *given, eps=0.0)
     torch.testing.assert_close(_bent(function, (start, *given), {"eps": 0.0}), value)
+
+
+@pytest.mark.parametrize("shape", [(6,), (4, 6)])
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_layer_norm_adds_its_value_less_its_tangent(shape: tuple[int, ...], biased: bool) -> None:
+    drawn = torch.Generator().manual_seed(0)
+    start, weight, bias = (
+        torch.randn(size, generator=drawn, dtype=torch.float64)
+        for size in ((2, 4, 6), shape, shape)
+    )
+    given = (shape, weight, bias if biased else None, 0.5)
+    value, along = torch.autograd.functional.jvp(lambda x: F.layer_norm(x, *given), start, start)
+    torch.testing.assert_close(_bent(F.layer_norm, (start, *given), {}), value - along)
 
 
 @pytest.mark.real

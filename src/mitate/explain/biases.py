@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from mitate.explain.grid import Layout, readings
@@ -67,20 +68,20 @@ class FullGradient:
     @property
     def total(self) -> Float[Tensor, " b"]:
         """The sum of all terms: the score, where no activations are multiplied by each other."""
-        return self.rest + torch.stack([term.flatten(1).sum(1) for term in self.spatial]).sum(0)
+        return self.rest + torch.stack([_sums(term, len(term)) for term in self.spatial]).sum(0)
 
 
 @dataclass(frozen=True)
 class Bias:
-    """What an operation added to its output, which is part of the graph.
+    """What an operation added to its output.
 
     Attributes:
-        output: of the operation.
+        place: of the operation's output in the graph, whatever writes over that later.
         added: what of it is not linear in its input; of the output's shape or such as broadcasts.
         layouts: how the output may be read.
     """
 
-    output: Tensor
+    place: GradientEdge
     added: Tensor
     layouts: tuple[Layout, ...]
 
@@ -105,15 +106,15 @@ class BiasTap(TorchFunctionMode):
         output = func(*args, **given)
         if found is None or not output.requires_grad:
             return output
-        self.kept.append(Bias(output, *found))
-        return output.clone()  # what follows may write over it
+        self.kept.append(Bias(get_gradient_edge(output), *found))
+        return output
 
 
 def full_gradient(
     inputs: Float[Tensor, "b channels H W"],
     slope: Float[Tensor, "b channels H W"],
     biases: Sequence[Bias],
-    slopes: Sequence[Tensor],
+    slopes: Sequence[Tensor | None],
     prefixes: Sequence[int],
 ) -> FullGradient:
     """Products of inputs and biases with gradients, brought to their grids.
@@ -122,23 +123,32 @@ def full_gradient(
         inputs: the preprocessed images.
         slope: the gradient at the inputs.
         biases: in the order in which they were added.
-        slopes: the gradients at their operations' outputs.
+        slopes: the gradients at their operations' outputs; None where nothing leads to one.
         prefixes: how many tokens may stand before the patches.
     """
     batch, size = len(inputs), tuple(inputs.shape[2:])
     rest = inputs.new_zeros(batch)
     spatial = [inputs * slope]
     for bias, gradient in zip(biases, slopes, strict=True):
+        if gradient is None:
+            continue
         term = bias.added.to(inputs.dtype) * gradient.to(inputs.dtype)
         if len(term) % batch:  # of the weights alone, and the same for every image
             continue
-        rest = rest + term.reshape(batch, -1).sum(1)
         grids = readings(term.shape, size, None, prefixes) if len(term) == batch else ()
         grid = next((grid for grid in grids if grid.layout in bias.layouts), None)
         if grid is not None:
             spatial.append(grid.spatial(term))
-            rest = rest - spatial[-1].flatten(1).sum(1)
+        if grid is None or spatial[-1].numel() < term.numel():
+            beside = 0 if grid is None else _sums(spatial[-1], batch)
+            rest = rest + _sums(term, batch) - beside
     return FullGradient(tuple(spatial), rest)
+
+
+def _sums(term: Tensor, batch: int) -> Float[Tensor, " b"]:
+    if len(term) != batch:
+        return term.reshape(batch, -1).sum(1)
+    return term.sum(tuple(range(1, term.ndim))) if term.ndim > 1 else term
 
 
 def _bias(
@@ -169,14 +179,32 @@ def _bent(func: Callable[..., Any], args: tuple[Any, ...], given: Mapping[str, A
     """
     values = dict(given)
     start = (args[0] if args else values.pop("input")).detach()
+    if func is F.layer_norm:
+        return _bent_layer_norm(start, *args[1:], **values)
+    if "inplace" in values:
+        values["inplace"] = False
     with torch.enable_grad():
-        leaf = start.clone().requires_grad_()
-        value: Tensor = func(leaf.clone(), *args[1:], **values)
+        leaf = start.view_as(start).requires_grad_()
+        value: Tensor = func(leaf, *args[1:], **values)
         if func in BENDING:
             (slope,) = torch.autograd.grad(value.sum(), leaf)
-            own: Tensor = value.detach() - slope * start
-            return own
+            return value.detach().addcmul(slope, start, value=-1)
         seed = torch.zeros_like(value, requires_grad=True)
         (back,) = torch.autograd.grad(value, leaf, seed, create_graph=True)
         (along,) = torch.autograd.grad(back, seed, start)
     return (value - along).detach()
+
+
+def _bent_layer_norm(
+    start: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Its derivative along the input is what it makes of that, times eps / (variance + eps)."""
+    axes = tuple(range(-len(normalized_shape), 0))
+    share = start.var(axes, correction=0, keepdim=True).add_(eps).reciprocal_().mul_(eps)
+    weight = None if weight is None else weight.detach()
+    made = F.layer_norm(start, normalized_shape, weight, None, eps).mul_(1 - share)
+    return made if bias is None else made.add_(bias.detach())

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
 
 from mitate.errors import LayerError
 from mitate.explain.attention import Attention
@@ -241,11 +242,12 @@ class Evidence:
         self.advance(2 * len(self.inputs))  # the forward, and what its operations add
         scores = self.score(forward.logits, self.classes)
         prefixes = possible_prefixes(self.classifier.network)
-        places = (forward.activations[0], *(bias.output for bias in taken.kept))
+        places = (get_gradient_edge(forward.activations[0]), *(b.place for b in taken.kept))
         for k in range(scores.shape[1]):
-            slope, *slopes = forward.slopes(scores[:, k], places)
+            slope, *slopes = forward.slopes_at(scores[:, k], places)
             self.advance(2 * len(self.inputs))
-            yield full_gradient(self.images, at_least_single(slope), taken.kept, slopes, prefixes)
+            own = torch.zeros_like(self.images) if slope is None else at_least_single(slope)
+            yield full_gradient(self.images, own, taken.kept, slopes, prefixes)
 
     def _from_pixels(
         self, images: Tensor, watch: AbstractContextManager[Any] | None

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mitate.errors import LayerError
@@ -98,6 +99,18 @@ class TappedForward:
     def slopes(self, score: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Gradients of a score (b,) at tensors of the graph, one for each."""
         return self._slopes(score.sum(), tuple(tensors))
+
+    def slopes_at(self, score: Tensor, places: Sequence[GradientEdge]) -> tuple[Tensor | None, ...]:
+        """Gradients of a score (b,) at places of the graph; None where nothing leads to one."""
+        if not score.requires_grad:
+            return (None,) * len(places)
+        return torch.autograd.grad(
+            score.sum(),
+            tuple(places),
+            retain_graph=True,
+            create_graph=self.recorded,
+            allow_unused=True,
+        )
 
     def curvature(self, scores: Tensor, index: int) -> Tensor:
         """The Hessian of each of ``scores`` (b, k) at one layer, times what that layer gave."""

@@ -4,6 +4,7 @@ Colours become one number by a rule that each method states. They need no layer.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -171,10 +172,9 @@ def fullgrad(
         fullgradients: a class at a time, the score taken apart.
         signed: keep signs and sizes.
     """
-    laid = _laid if signed else _scaled
     size = images.shape[-2:]
-    classes = [_total(laid(term, size) for term in one.spatial) for one in fullgradients()]
-    return torch.stack(classes, 1)
+    summed_up = partial(_spread, pixels=size.numel()) if signed else _scaled
+    return torch.stack([_laid(map(summed_up, one.spatial), size) for one in fullgradients()], 1)
 
 
 def gauss_legendre(steps: int) -> tuple[Float[Tensor, " steps"], Float[Tensor, " steps"]]:
@@ -203,16 +203,22 @@ def _total(parts: Iterator[Tensor]) -> Tensor:
     return total
 
 
-def _scaled(term: Float[Tensor, "b c h w"], size: Sequence[int]) -> Float[Tensor, "b H W"]:
+def _scaled(term: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
     """The paper's psi, added up over channels; scaled after that, which is the same and cheaper."""
     sizes = term.abs()
     low, high = sizes.amin((1, 2, 3))[:, None, None], sizes.amax((1, 2, 3))[:, None, None]
     whole = sizes.sum(1) - len(sizes[0]) * low
-    scaled = torch.where(high > low, whole / torch.where(high > low, high - low, 1), 0)
-    return resize_maps(scaled[:, None], size)[:, 0]
+    return torch.where(high > low, whole / torch.where(high > low, high - low, 1), 0)
 
 
-def _laid(term: Float[Tensor, "b c h w"], size: Sequence[int]) -> Float[Tensor, "b H W"]:
+def _spread(term: Float[Tensor, "b c h w"], pixels: int) -> Float[Tensor, "b h w"]:
     """Added up over channels, and each cell's share spread over its pixels."""
-    cells = term.shape[-2] * term.shape[-1] / (size[0] * size[1])
-    return resize_maps(term.sum(1, keepdim=True), size)[:, 0] * cells
+    return term.sum(1) * (term[0, 0].numel() / pixels)
+
+
+def _laid(terms: Iterator[Float[Tensor, "b _h _w"]], size: Sequence[int]) -> Float[Tensor, "b H W"]:
+    """Added up, those of each grid before they are enlarged."""
+    grids: dict[torch.Size, Tensor] = {}
+    for term in terms:
+        grids[term.shape] = grids[term.shape] + term if term.shape in grids else term
+    return _total(resize_maps(term[:, None], size)[:, 0] for term in grids.values())
