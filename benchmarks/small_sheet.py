@@ -73,7 +73,7 @@ def draw(shots: list[Shot], found: list[Explanation], out: Path) -> None:
     figure, axes = plt.subplots(len(shots), len(columns), figsize=size, squeeze=False)
     for row, (shot, places) in enumerate(zip(shots, axes, strict=True)):
         picture = found[0].shown()[row]
-        truth = Image.fromarray((np.asarray(shot.mask) * 255).astype(np.uint8))
+        truth = Image.fromarray((np.asarray(shot.mask) * 255).astype(np.uint8)).resize(picture.size)
         heats = [overlay(picture, one.heat(row, 0, picture.size)) for one in found]
         for place, shown in zip(places, [picture, truth, *heats], strict=True):
             place.imshow(np.asarray(shown), cmap="gray")

@@ -49,14 +49,21 @@ def tell_story(folder: Path, *, seed: int = 0, scorecam: bool = True, tell: Tell
     return story
 
 
-def trained(photos: Photos, folder: Path, seed: int, masks: TrueMasks | None = None) -> Classifier:
+def trained(
+    photos: Photos,
+    folder: Path,
+    seed: int,
+    masks: TrueMasks | None = None,
+    *,
+    epochs: int = EPOCHS,
+) -> Classifier:
     """The demo's small network, from scratch on the photos with the date."""
     return fit(
         photos.stamped,
         folder,
         model=MODEL,
         weights="none",
-        epochs=EPOCHS,
+        epochs=epochs,
         size=PIXELS,
         batch_size=BATCH,
         lr=RATE,
