@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from mitate import Classifier, Explainer, fusing, imports
+from mitate import Classifier, Explainer, imports
 from mitate.explain.scorer import Scorer
-from mitate.fusing import Fusing, Pending, Recipe, pays
+from mitate.fusing import Fusing, joining, mode, pays, pending
+from mitate.fusing.pending import Pending, Recipe
 from mitate.models.mode import as_written
 
-if not fusing._has_operations():
+if not mode._has_operations():
     pytest.skip("oneDNN's fused operations are of x86 processors", allow_module_level=True)
 
 Done = list[tuple[bool, str | None, bool]]  # convolution, activation, added
@@ -26,9 +27,9 @@ Done = list[tuple[bool, str | None, bool]]  # convolution, activation, added
 @pytest.fixture(autouse=True)
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put off everything, however small, and forget what was alone."""
-    monkeypatch.setattr(fusing, "FEWEST_INPUTS", 0)
-    monkeypatch.setattr(fusing, "FEWEST_OUTPUTS", 0)
-    monkeypatch.setattr(fusing, "_alone", {})
+    monkeypatch.setattr(mode, "FEWEST_INPUTS", 0)
+    monkeypatch.setattr(joining, "FEWEST_OUTPUTS", 0)
+    monkeypatch.setattr(pending, "_alone", {})
 
 
 @pytest.fixture
@@ -364,7 +365,7 @@ def test_a_layer_that_nothing_joined_is_not_put_off_again(done: Done) -> None:
         both(partial(_summed, layer, given))
     assert done == [(True, None, False)]
     del layer
-    assert not fusing._alone
+    assert not pending._alone
 
 
 def _summed(layer: nn.Module, given: Tensor) -> Tensor:
@@ -424,7 +425,7 @@ def test_when_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert not pays(given)
     torch.vmap(lambda one: one + len([0 for _ in range(pays(one))]))(given)
-    monkeypatch.setattr(fusing, "FEWEST_INPUTS", given.numel() + 1)
+    monkeypatch.setattr(mode, "FEWEST_INPUTS", given.numel() + 1)
     assert not pays(given)
 
 

@@ -1,0 +1,14 @@
+"""Convolutions and linear layers on a CPU, run in one go with what follows them.
+
+A network as it is written computes a convolution, then its batch norm, then its activation, and
+each of them reads and writes every number of a layer. oneDNN does all three in one pass. While
+``Fusing`` is entered, a convolution or a linear layer is put off: what stands for its result knows
+how to compute it. A batch norm, an addition or an activation that comes next joins it; whatever
+else is done with it computes it first. So the network's own code is run as ever, with its branches
+and hooks. Where gradients are recorded a batch norm alone joins a convolution, as a scale of its
+weights that is recorded too. Results differ by the rounding of float32.
+"""
+
+from mitate.fusing.mode import Fusing, pays
+
+__all__ = ["Fusing", "pays"]

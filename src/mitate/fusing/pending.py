@@ -1,0 +1,206 @@
+"""Results that are put off, and how they are computed when they are needed."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from weakref import ref
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mitate.linears import linear
+
+UNCONNECTED = "a function that autograd does not see was given a layer that is put off"
+_alone: dict[int, ref[Tensor]] = {}  # weights of layers that nothing joined
+
+
+@dataclass(frozen=True)
+class Activation:
+    """What is done to each number, by oneDNN's name for it."""
+
+    name: str
+    numbers: tuple[float, ...] = ()
+    algorithm: str = "none"
+
+    @property
+    def told(self) -> list[Any]:
+        """As oneDNN's operations take it."""
+        return [self.name, list(self.numbers), self.algorithm]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a kernel is laid on an image."""
+
+    padding: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a result that was put off is computed.
+
+    Attributes:
+        layer: the weight of the convolution or of the linear layer.
+        input: its own.
+        weight: the layer's, times the scale of a batch norm that joined it.
+        bias: likewise.
+        geometry: of a convolution; None for a linear layer.
+        added: to the result, before the activation.
+        activation: of the sum.
+        versions: of what it reads, input and added, as they were then.
+    """
+
+    layer: Tensor
+    input: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    geometry: Geometry | None = None
+    added: Tensor | None = None
+    activation: Activation | None = None
+    versions: tuple[int | None, ...] = ()
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether nothing has joined the layer."""
+        return self.weight is self.layer and self.added is None and self.activation is None
+
+    def reads(self, memory: set[int]) -> bool:
+        """Whether it is computed from any of these places in memory."""
+        given = (self.input, self.weight, self.bias, self.added)
+        return any(tensor is not None and memory_of(tensor) in memory for tensor in given)
+
+    def computed(self) -> Tensor:
+        """The result.
+
+        Raises:
+            RuntimeError: what it is computed from was changed by what no Python function does.
+        """
+        read = (self.input,) if self.added is None else (self.input, self.added)
+        if self.versions != versions_of(*read):
+            raise RuntimeError("a tensor was changed in place before a layer that took it was run")
+        shape = self.geometry
+        if self.added is None and self.activation is None:
+            if shape is None:
+                return linear(self.input, self.weight, self.bias)
+            laid = (shape.stride, shape.padding, shape.dilation, shape.groups)
+            return F.conv2d(self.input, self.weight, self.bias, *laid)
+        ops: Any = torch.ops.mkldnn
+        run = ops._linear_pointwise if shape is None else ops._convolution_pointwise
+        given: list[Any] = [self.input, self.weight, self.bias]
+        if shape is not None:
+            given += [shape.padding, shape.stride, shape.dilation, shape.groups]
+        if self.added is not None:
+            run = run.binary
+            given.insert(1, self.added)
+            given += ["add"] if shape is None else ["add", 1.0]
+        if shape is not None or self.added is None:
+            given += [None, [], None] if self.activation is None else self.activation.told
+        result: Tensor = run(*given)
+        return result
+
+
+class Pending(Tensor):
+    """Stands for a result that is computed when it is needed."""
+
+    recipe: Recipe | None
+    value: Tensor | None
+    extent: tuple[int, ...]
+    recorded: bool
+
+    @staticmethod
+    def of(recipe: Recipe, size: tuple[int, ...]) -> "Pending":
+        """What a recipe will give."""
+        like = recipe.input
+        pending = Tensor._make_wrapper_subclass(Pending, size, dtype=like.dtype, device=like.device)
+        pending.recipe, pending.value, pending.extent = recipe, None, size
+        pending.recorded = torch.is_grad_enabled()
+        return pending
+
+    def result(self) -> Tensor:
+        """The result, computed once."""
+        if self.recipe is not None:
+            if self.recipe.is_alone:
+                _note_alone(self.recipe.layer)
+            with torch.set_grad_enabled(self.recorded), torch._C.DisableTorchFunction():
+                self.value, self.recipe = self.recipe.computed(), None
+        assert self.value is not None
+        return self.value
+
+    @classmethod
+    def __torch_function__(
+        cls,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Compute what is given, and go on with it."""
+        return func(*computed(args), **computed(kwargs or {}))
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """The same for what calls operations past Python, as TorchScript does.
+
+        Raises:
+            RuntimeError: what is recorded would be parted from its gradient here.
+        """
+        given = tensors_in((args, kwargs or {}))
+        if any(one.recorded for one in given if isinstance(one, Pending)):
+            raise RuntimeError(UNCONNECTED)
+        return func(*computed(args), **computed(kwargs or {}))
+
+
+def _note_alone(layer: Tensor) -> None:
+    """Remember that nothing joined a layer: it is not put off again."""
+    _alone[id(layer)] = ref(layer, partial(_alone.pop, id(layer)))
+
+
+def was_alone(layer: Tensor) -> bool:
+    """Whether nothing joined a layer when it was put off before."""
+    noted = _alone.get(id(layer))
+    return noted is not None and noted() is layer
+
+
+def versions_of(*tensors: Tensor) -> tuple[int | None, ...]:
+    """How often each was changed in place; None where that is not counted."""
+    return tuple(None if tensor.is_inference() else tensor._version for tensor in tensors)
+
+
+def memory_of(tensor: Tensor) -> int:
+    """Where its numbers are."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+def tensors_in(given: Any) -> Iterator[Tensor]:
+    """The tensors in arguments."""
+    if isinstance(given, Tensor):
+        yield given
+    elif isinstance(given, Mapping):
+        yield from tensors_in(list(given.values()))
+    elif isinstance(given, list | tuple):
+        for each in given:
+            yield from tensors_in(each)
+
+
+def computed(given: Any) -> Any:
+    """Arguments with each tensor computed."""
+    if isinstance(given, Pending):
+        if given.recorded and not torch.is_grad_enabled():
+            raise RuntimeError(UNCONNECTED)
+        return given.result()
+    if type(given) in (list, tuple):
+        return type(given)(computed(each) for each in given)
+    if type(given) is dict:
+        return {name: computed(each) for name, each in given.items()}
+    return given
