@@ -124,20 +124,26 @@ class Blocks:
                 "has no score of its own: use method='gradrollout'"
             )
         grid = self._grid_of(holders[-1].output)
-        given = [holder.output for holder in holders]
-        if pooled and grid is not None:
-            given = [grid.pooled(tokens) for tokens in given]
+        outputs = [holder.output for holder in holders]
+        taken = [
+            output.view_as(output) for output in outputs
+        ]  # what a block's own score depends on
+        given = [grid.pooled(tokens) for tokens in taken] if pooled and grid is not None else taken
         network, read = self.classifier.network, self.classifier.read
         place = holders[-1].place
         logits = replaced_forward(network, self.inputs, place, torch.cat(given), read=read)
-        every = self.score(logits, self.classes.repeat(len(given), 1))
-        scores = torch.split(every, len(self.inputs))
-        found = []
-        for own, block in zip(scores, blocks, strict=True):
-            kept = (self.forward.probabilities[block.index],)
-            passes = [self.forward.slopes(own[:, k], kept)[0] for k in range(own.shape[1])]
-            found.append(self._over_grid(torch.stack(passes, 1), block))
-        return tuple(found)
+        scores = self.score(logits, self.classes.repeat(len(given), 1))
+        # From all scores of a class to all tokens at once, and then within each block.
+        found: list[list[Tensor]] = [[] for _ in blocks]
+        for k in range(scores.shape[1]):
+            slopes = self.forward.slopes(scores[:, k], taken)
+            for own, block, output, slope in zip(found, blocks, outputs, slopes, strict=True):
+                along = (output * slope).flatten(1).sum(1)
+                own += self.forward.slopes(along, (self.forward.probabilities[block.index],))
+        return tuple(
+            self._over_grid(torch.stack(own, 1), block)
+            for own, block in zip(found, blocks, strict=True)
+        )
 
     def _nothing(self) -> str:
         every = self.forward.probabilities
