@@ -10,7 +10,9 @@ from mitate.tensors import (
     at_least_single,
     generators,
     relative_to_maximum,
+    replaced,
     resize_maps,
+    rows,
     to_unit_range,
     varies,
 )
@@ -99,3 +101,24 @@ def test_only_half_precision_is_raised() -> None:
         (torch.bfloat16, torch.float32),
     ):
         assert at_least_single(torch.ones(2, dtype=given_type)).dtype == expected
+
+
+@pytest.mark.parametrize("numbers", [[2, 3, 4], [0], [1, 3], [4, 2, 0], [0, 2, 1], [2, 4, 4], []])
+def test_rows_are_those_of_the_numbers(numbers: list[int]) -> None:
+    tensor = torch.arange(10.0).reshape(5, 2)
+    chosen = torch.tensor(numbers, dtype=torch.long)
+    found = rows(tensor, chosen)
+    assert torch.equal(found, tensor[chosen])
+    follows = numbers in ([2, 3, 4], [0])
+    assert (found.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()) is follows
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_what_is_missing_is_replaced_exactly(dtype: torch.dtype) -> None:
+    images, behind = (
+        scale * torch.randn(4, 3, 7, 9, generator=torch.Generator().manual_seed(seed))
+        for seed, scale in ((0, 1.0), (1, 1e-6))
+    )
+    missing = torch.rand(4, 7, 9, generator=torch.Generator().manual_seed(2)) < 0.5
+    expected = torch.where(missing[:, None], behind.to(dtype), images.to(dtype))
+    assert torch.equal(replaced(images.to(dtype), missing, behind.to(dtype)), expected)

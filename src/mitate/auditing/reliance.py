@@ -137,7 +137,7 @@ def _told(
         missing = torch.stack([_moved(true[owner], moves[owner][place]) for owner, place in pairs])
         if filling == IMPUTED:
             return sample.imputed(owners, missing)
-        return torch.where(missing[:, None], sample.filling(filling)[owners], sample.images[owners])
+        return sample.filled(owners, missing, filling)
 
     wanted = torch.tensor([[move is not None for move in row] for row in moves])
     wanted = wanted.to(true.device)

@@ -20,7 +20,7 @@ from mitate.explain.explainer import Explainer
 from mitate.explain.scorer import Scorer
 from mitate.imputing import NOISE, impute
 from mitate.models.classifier import Classifier
-from mitate.tensors import at_least_single, generators, to_unit_range
+from mitate.tensors import at_least_single, generators, replaced, rows, to_unit_range
 
 RANKINGS = {"pixels": "bilinear", "cells": "nearest"}
 Advance = Callable[[float], None]
@@ -106,9 +106,15 @@ class Sample:
         self, owners: Int[Tensor, " n"], missing: Bool[Tensor, "n H W"]
     ) -> Float[Tensor, "n channels H W"]:
         """Owners' images whose missing pixels are imputed from what is left, with noise."""
-        images = at_least_single(self.images)[owners]
-        smooth = impute(images, missing)
-        return torch.where(missing[:, None], smooth + self._noise[owners], images)
+        images = rows(at_least_single(self.images), owners)
+        return replaced(images, missing, impute(images, missing) + rows(self._noise, owners))
+
+    def filled(
+        self, owners: Int[Tensor, " n"], missing: Bool[Tensor, "n H W"], filling: str
+    ) -> Float[Tensor, "n channels H W"]:
+        """Owners' images whose missing pixels show a filling."""
+        images = rows(at_least_single(self.images), owners)
+        return replaced(images, missing, rows(self.filling(filling), owners))
 
     @cached_property
     def redrawn(self) -> Redrawn:

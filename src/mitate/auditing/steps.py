@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mitate.tensors import rows
+
 if TYPE_CHECKING:
     from mitate.auditing.sample import Contender, Sample
 
@@ -58,11 +60,10 @@ class Without:
     def pictures(self, sample: "Sample", contender: "Contender | None", owners: Owners) -> Pictures:
         """The owners' images without these pixels."""
         assert contender is not None
-        missing = self.missing(contender.ranks(self.ranking)[owners])
+        missing = self.missing(rows(contender.ranks(self.ranking), owners))
         if self.filling == IMPUTED:
             return sample.imputed(owners, missing)
-        behind = sample.filling(self.filling)[owners]
-        return torch.where(missing[:, None], behind, sample.images[owners])
+        return sample.filled(owners, missing, self.filling)
 
     def missing(self, ranks: Int[Tensor, "n H W"]) -> Bool[Tensor, "n H W"]:
         """Which pixels are taken away."""
@@ -106,8 +107,7 @@ class Hidden:
         if key not in sample.kept:
             sample.kept[key] = key.drawn(sample.generators).to(sample.images.device)
         missing = key.pixels(sample.kept[key][owners, self.number], sample.size)
-        behind = sample.filling(self.filling)[owners]
-        return torch.where(missing[:, None], behind, sample.images[owners])
+        return sample.filled(owners, missing, self.filling)
 
 
 @dataclass(frozen=True)
