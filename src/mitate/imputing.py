@@ -9,6 +9,7 @@ grid.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -135,12 +136,17 @@ def neighbour_sums(values: Float[Tensor, "b planes H W"]) -> Float[Tensor, "b pl
     """What the neighbours that there are add up to, in twelfths."""
     if onednn.convolves(values):
         planes = values.shape[1]
-        weights = values.new_tensor(NEIGHBOURS).expand(planes, 1, 3, 3)
-        return F.conv2d(values, weights, padding=1, groups=planes)
+        return F.conv2d(values, _kernel(planes), padding=1, groups=planes)
     # Other convolutions are slow, as of doubles on a CPU, or may round to TF32, as on a GPU.
     around = F.pad(values, (1, 1, 1, 1))
     rows = around[..., :-2, :] + around[..., 2:, :] + 2 * around[..., 1:-1, :]
     return rows[..., :-2] + rows[..., 2:] + 2 * rows[..., 1:-1] - 4 * values
+
+
+@lru_cache(maxsize=8)
+def _kernel(planes: int) -> Float[Tensor, "planes 1 3 3"]:
+    with torch.inference_mode(False):
+        return torch.tensor(NEIGHBOURS).repeat(planes, 1, 1, 1)
 
 
 def _side_by_side(images: Float[Tensor, "b channels H W"]) -> Planes:
