@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mitate.explain.tap import Read
 from mitate.models.mode import at_full_speed, evaluating
 from mitate.models.tasks import Task, likelihood
-from mitate.tensors import at_least_single, to_unit_range
+from mitate.tensors import at_least_single, rows, to_unit_range
 
 Advance = Callable[[int], None]
 Make = Callable[[Tensor, Tensor], Tensor]
@@ -154,10 +154,10 @@ class Scorer:
         """All logits of the owners' images times the masks; differentiable where the masks are."""
         with evaluating(self.network), torch.set_grad_enabled(masks.requires_grad):
             shown = masks.to(self.images.dtype)
-            masked = self.images[owners] * shown
-            if behind is not None:
-                masked = masked + behind[owners].to(masked.dtype) * (1 - shown)
-            return self._run(masked)
+            images = rows(self.images, owners)
+            if behind is None:
+                return self._run(images * shown)
+            return self._run(torch.lerp(rows(behind, owners).to(images.dtype), images, shown))
 
     def _run(self, pictures: Tensor) -> Tensor:
         if self.quick and not torch.is_grad_enabled():

@@ -182,8 +182,9 @@ class Search:
 
 def level_set(masks: Float[Tensor, "n 1 H W"], level: float) -> Float[Tensor, "n 1 H W"]:
     """1 well over the level and 0 well under it, with a logistic edge; 0 and 1 stay as they are."""
-    low, high = masks.new_tensor([-level, 1 - level]).div(SOFTNESS).sigmoid()
-    edge: Tensor = ((masks - level) / SOFTNESS).sigmoid()
+    start = masks.new_tensor(-level / SOFTNESS)
+    low, high = torch.add(start, masks.new_tensor([0.0, 1.0]), alpha=1 / SOFTNESS).sigmoid()
+    edge: Tensor = torch.add(start, masks, alpha=1 / SOFTNESS).sigmoid()
     return edge.sub(low).div(high - low)
 
 
