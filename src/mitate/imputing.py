@@ -3,11 +3,12 @@
 Each missing pixel is the weighted mean of its eight neighbours, 1/6 of those beside it and 1/12 of
 those across, missing or not; at the border, of those that there are. The paper solves these
 equations directly, and so does this module where a small region is missing in all images alike.
-Otherwise they are solved by conjugate gradients behind multigrid, all images and channels at once,
-because the equations of a large hole say that it is smooth, and what is smooth is found on a coarse
-grid.
+Otherwise they are solved by multigrid, then by conjugate gradients behind it, all images and
+channels at once, because the equations of a large hole say that it is smooth, and what is smooth is
+found on a coarse grid.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,7 +21,7 @@ from mitate import onednn
 
 # Of Jacobi. They need no damping: with these weights one leaves a third of what changes from cell
 # to cell, whichever way it changes.
-SWEEPS, LAST_SWEEPS = 3, 8
+SWEEPS, GUESSED_SWEEPS, LAST_SWEEPS = 3, 2, 8
 # What a cell's neighbours weigh, in twelfths.
 NEIGHBOURS = ((1.0, 2.0, 1.0), (2.0, 0.0, 2.0), (1.0, 2.0, 1.0))
 NOISE = 0.01  # deviation of what ROAD adds, as a share of the image's range
@@ -74,9 +75,16 @@ def impute(
             noise that ROAD adds.
     """
     holes = _holes(missing, images)
-    levels, planes = _levels(holes), pulled(_side_by_side(images) * (1 - holes), holes)
+    kept, levels = _side_by_side(images) * (1 - holes), _levels(holes)
+    planes = pulled(kept, holes, levels)
+    if len(levels) > 1:
+        found = _coarser(levels, levels[0].rest(planes))
+        planes.addcmul_(holes, _enlarged(found, planes))
+    planes = levels[0].swept(planes, kept, SWEEPS if len(levels) > 1 else LAST_SWEEPS)
+    if cycles == 1:
+        return planes.contiguous().reshape(images.shape)
     rest, way, slope = levels[0].rest(planes), None, None
-    for _ in range(cycles):
+    for _ in range(cycles - 1):
         found = _cycle(levels, rest)
         if way is not None and slope is not None:  # Polak and Ribiere's, from the way before
             found.addcmul_(_over(_dot(found, slope), _dot(way, slope)), way, value=-1)
@@ -159,19 +167,21 @@ def _holes(missing: Bool[Tensor, "b H W"], images: Float[Tensor, "b channels H W
     return last.repeat_interleave(images.shape[1], -1)[None].permute(0, 3, 1, 2)
 
 
-def pulled(kept: Planes, holes: Planes) -> Planes:
-    """A first guess: what is not known is taken from the means of ever larger blocks.
+def pulled(kept: Planes, holes: Planes, levels: Sequence[Level] = ()) -> Planes:
+    """A first guess: what is not known is taken from the means of ever larger blocks, and swept.
 
     Args:
         kept: what is known, zero where a cell is missing.
         holes: 1 where a cell is missing.
+        levels: the grid and coarser ones; beyond them nothing is swept.
     """
     if max(kept.shape[-2:]) == 1:
         return kept
     share = 1 - F.avg_pool2d(holes, 2, ceil_mode=True)
     blocks = F.avg_pool2d(kept, 2, ceil_mode=True).div_(share.clamp_min(LEAST))
-    coarse = pulled(blocks, share.eq(0).to(kept.dtype))
-    return torch.addcmul(kept, holes, _enlarged(coarse, kept))
+    coarse = pulled(blocks, share.eq(0).to(kept.dtype), levels[1:])
+    values = torch.addcmul(kept, holes, _enlarged(coarse, kept))
+    return levels[0].swept(values, kept, GUESSED_SWEEPS) if levels else values
 
 
 def _levels(holes: Planes) -> list[Level]:
@@ -199,11 +209,16 @@ def _cycle(levels: list[Level], right: Planes) -> Planes:
     if not coarser:
         return level.swept(first, first, LAST_SWEEPS)
     values = level.swept(first, first, SWEEPS - 1)
-    # The sum over each block: a coarse grid's equations are four times as steep.
-    rest = 4 * F.avg_pool2d(level.rest(values, right), 2, ceil_mode=True)
-    found = _cycle(coarser, coarser[0].holes * rest)
+    found = _coarser(levels, level.rest(values, right))
     values.addcmul_(level.holes, _enlarged(found, values))
     return level.swept(values, first, SWEEPS)
+
+
+def _coarser(levels: list[Level], rest: Planes) -> Tensor:
+    """What the next coarser grid says has to be added, from what the equations are off by."""
+    # The sum over each block: a coarse grid's equations are four times as steep.
+    blocks = 4 * F.avg_pool2d(rest, 2, ceil_mode=True)
+    return _cycle(levels[1:], levels[1].holes * blocks)
 
 
 def _dot(one: Planes, two: Planes) -> Float[Tensor, "1 planes 1 1"]:
