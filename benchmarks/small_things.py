@@ -57,6 +57,7 @@ BETTER = {"share": 1, "pointing": 1, "first 20 %": -1, "deletion": -1, "insertio
 OPTIONS: dict[str, dict[str, Any]] = {"rise": {"samples": 1000}}
 OWN = ("glance", "loupe")
 Columns = dict[str, np.ndarray]
+UNTOLD: Columns = {column: np.full(FEW, np.nan) for column in RANDOMISED}
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,7 @@ def table(photos: Photos, names: Sequence[str], number: int, most: int) -> Itera
     found: dict[str, Columns] = {}
     inputs, masks = _opened(photos, records)
     if masks is not None:
-        untold = {column: np.full(FEW, np.nan) for column in RANDOMISED}
-        found["the true mask"] = measured(photos.classifier, inputs, masks, masks, 0.0) | untold
+        found["the true mask"] = measured(photos.classifier, inputs, masks, masks, 0.0) | UNTOLD
     layer = automatic(photos.classifier.network, inputs[:1], read=photos.classifier.read)
     for name in names:
         explainer = Explainer(photos.classifier, name, show_progress=False, **OPTIONS.get(name, {}))
@@ -109,7 +109,11 @@ def table(photos: Photos, names: Sequence[str], number: int, most: int) -> Itera
             print(f"{photos.title}: {name} left out: {exc}", file=sys.stderr)
             continue
         maps = made.maps[:, 0]
-        again = randomised(explainer, inputs[:FEW], made.logits[:FEW], maps[:FEW])
+        try:
+            again = randomised(explainer, inputs[:FEW], made.logits[:FEW], maps[:FEW])
+        except MitateError as exc:
+            print(f"{photos.title}: {name} is not made again: {exc}", file=sys.stderr)
+            again = UNTOLD
         found[name] = measured(photos.classifier, inputs, maps, masks, made.cost) | again
         print(f"{photos.title}: {name}", file=sys.stderr, flush=True)
     yield f"## {photos.title}: {len(inputs)} photos, means and 95 % intervals"
