@@ -121,7 +121,7 @@ def table(photos: Photos, names: Sequence[str], number: int, most: int) -> Itera
     yield f"| method | {' | '.join(COLUMNS)} |"
     yield f"| --- |{' --- |' * len(COLUMNS)}"
     for name, columns in found.items():
-        yield f"| {name} | {' | '.join(_told(mean_interval(columns[c])) for c in COLUMNS)} |"
+        yield f"| {name} | {' | '.join(told(mean_interval(columns[c])) for c in COLUMNS)} |"
     yield ""
     yield from _against_the_best(found)
 
@@ -211,10 +211,11 @@ def _against_the_best(found: dict[str, Columns]) -> Iterator[str]:
             best = max(means, key=lambda name: means[name], default=None)
             if best is not None and np.isfinite(means[best]):
                 gap = paired_interval(found[own][column], found[best][column])
-                yield f"- {own}, {column}: {_told(gap)} over {best}"
+                yield f"- {own}, {column}: {told(gap)} over {best}"
 
 
-def _told(interval: Interval) -> str:
+def told(interval: Interval) -> str:
+    """A mean with its 95 % interval over photos."""
     if interval.images == 0:
         return "–"
     if interval.low == interval.high:

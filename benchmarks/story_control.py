@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.small_things import told
 from mitate import Classifier
-from mitate.auditing.intervals import Interval, mean_interval, paired_interval
+from mitate.auditing.intervals import mean_interval, paired_interval
 from mitate.data.decoding import read_image
 from mitate.story.judging import lured, said
 from mitate.story.photos import STAMP, Photos, drawn, some_masks
@@ -63,11 +64,6 @@ def measured(classifier: Classifier, photos: Photos, seed: int) -> tuple[np.ndar
     turned = lured(classifier, pictures, labels, found, seed).astype(float)
     parts = (right, right[labels == STAMP.disease], turned)
     return right, " | ".join(told(mean_interval(part)) for part in parts)
-
-
-def told(interval: Interval) -> str:
-    """With its 95 % interval over photos."""
-    return f"{interval.mean:.3f} ({interval.low:.3f} to {interval.high:.3f})"
 
 
 if __name__ == "__main__":

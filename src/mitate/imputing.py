@@ -53,9 +53,9 @@ class Level:
         return found.addcmul_(self.degree, values, value=-1).mul_(self.holes)
 
     def swept(self, values: Planes, first: Planes, sweeps: int) -> Planes:
-        """Values, which are zero but where a cell is missing, after sweeps.
+        """Values after sweeps of the missing cells.
 
-        The first sweep, from nothing, gave ``first``.
+        What no sweep changes is in ``first``: what is known, or what a sweep from nothing gives.
         """
         for _ in range(sweeps):
             values = torch.addcmul(first, self.step, neighbour_sums(values))

@@ -84,6 +84,14 @@ def test_what_bends_adds_its_value_less_its_tangent(function, dtype: torch.dtype
     torch.testing.assert_close(_bent(function, (start,), {}), value.detach() - slope * start)
 
 
+def test_what_bends_in_place_is_told_so_in_any_way() -> None:
+    start = torch.linspace(-8, 8, 101, dtype=torch.float64)
+    expected = _bent(F.elu, (start,), {})
+    torch.testing.assert_close(_bent(F.elu, (start, 1.0, True), {}), expected)
+    torch.testing.assert_close(_bent(F.elu, (start,), {"inplace": True}), expected)
+    assert torch.equal(start, torch.linspace(-8, 8, 101, dtype=torch.float64))
+
+
 @pytest.mark.parametrize("function", [F.layer_norm, F.group_norm])
 def test_norms_add_all_but_their_epsilons_part(function) -> None:
     """A norm gives the same for twice the input, so its tangent through zero is nearly flat."""

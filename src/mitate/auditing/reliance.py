@@ -135,8 +135,6 @@ def _told(
     def make(owners: Int[Tensor, " n"], numbers: Int[Tensor, " n"]) -> Tensor:
         pairs = zip(owners.tolist(), numbers.tolist(), strict=True)
         missing = torch.stack([_moved(true[owner], moves[owner][place]) for owner, place in pairs])
-        if filling == IMPUTED:
-            return sample.imputed(owners, missing)
         return sample.filled(owners, missing, filling)
 
     wanted = torch.tensor([[move is not None for move in row] for row in moves])

@@ -14,6 +14,7 @@ from mitate.auditing.agreement import segmented
 from mitate.auditing.fillings import filled
 from mitate.auditing.ranking import ranks, tie_orders
 from mitate.auditing.redrawing import Redrawn
+from mitate.auditing.steps import IMPUTED
 from mitate.errors import UsageError
 from mitate.explain.augmentation import VARIANTS
 from mitate.explain.explainer import Explainer
@@ -112,7 +113,9 @@ class Sample:
     def filled(
         self, owners: Int[Tensor, " n"], missing: Bool[Tensor, "n H W"], filling: str
     ) -> Float[Tensor, "n channels H W"]:
-        """Owners' images whose missing pixels show a filling."""
+        """Owners' images whose missing pixels show a filling, or are imputed."""
+        if filling == IMPUTED:
+            return self.imputed(owners, missing)
         images = rows(at_least_single(self.images), owners)
         return replaced(images, missing, rows(self.filling(filling), owners))
 

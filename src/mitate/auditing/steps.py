@@ -61,8 +61,6 @@ class Without:
         """The owners' images without these pixels."""
         assert contender is not None
         missing = self.missing(rows(contender.ranks(self.ranking), owners))
-        if self.filling == IMPUTED:
-            return sample.imputed(owners, missing)
         return sample.filled(owners, missing, self.filling)
 
     def missing(self, ranks: Int[Tensor, "n H W"]) -> Bool[Tensor, "n H W"]:

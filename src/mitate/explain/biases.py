@@ -181,11 +181,9 @@ def _bent(func: Callable[..., Any], args: tuple[Any, ...], given: Mapping[str, A
     start = (args[0] if args else values.pop("input")).detach()
     if func is F.layer_norm:
         return _bent_layer_norm(start, *args[1:], **values)
-    if "inplace" in values:
-        values["inplace"] = False
     with torch.enable_grad():
         leaf = start.view_as(start).requires_grad_()
-        value: Tensor = func(leaf, *args[1:], **values)
+        value: Tensor = func(leaf.clone(), *args[1:], **values)  # it may write over its input
         if func in BENDING:
             (slope,) = torch.autograd.grad(value.sum(), leaf)
             return value.detach().addcmul(slope, start, value=-1)

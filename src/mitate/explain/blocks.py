@@ -125,9 +125,8 @@ class Blocks:
             )
         grid = self._grid_of(holders[-1].output)
         outputs = [holder.output for holder in holders]
-        taken = [
-            output.view_as(output) for output in outputs
-        ]  # what a block's own score depends on
+        # What a block's own score depends on, and no other block's.
+        taken = [output.view_as(output) for output in outputs]
         given = [grid.pooled(tokens) for tokens in taken] if pooled and grid is not None else taken
         network, read = self.classifier.network, self.classifier.read
         place = holders[-1].place
