@@ -118,6 +118,68 @@ def test_a_linear_layer_with_a_sum_or_an_activation_but_not_both(done: Done) -> 
     assert done == [(False, None, True)]
 
 
+@pytest.mark.parametrize("most", [4, 512])  # with more inputs than that one thing after another
+@pytest.mark.parametrize("inplace", [True, False])
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_linear_layer_turned_and_scaled_and_added_as_in_a_convnext(
+    done: Done, monkeypatch: pytest.MonkeyPatch, most: int, inplace: bool, biased: bool
+) -> None:
+    monkeypatch.setattr(pending, "MOST_INPUTS", most)
+    layer, given = nn.Linear(6, 5, bias=biased), images(4, 6, 7, 3).permute(0, 2, 3, 1)
+    scale, shortcut = torch.linspace(-1, 2, 5), images(4, 5, 7, 3)
+
+    def run() -> Tensor:
+        found = layer(given).permute(0, 3, 1, 2)
+        gamma = scale.reshape(1, -1, 1, 1)
+        return (found.mul_(gamma) if inplace else found * gamma) + shortcut
+
+    plain, fused = both(run)
+    assert_close(fused, plain)
+    assert fused.stride() == plain.stride()
+    assert done == [(False, None, True)]
+
+
+@pytest.mark.parametrize(
+    "scaled",
+    [
+        lambda found: found * torch.arange(5.0),
+        lambda found: torch.arange(5.0) * found,
+        lambda found: torch.mul(found, torch.arange(5.0)[None, None, None]),
+        lambda found: found.mul_(torch.arange(5.0)).clone(),
+        lambda found: found * torch.arange(3.0)[:, None],  # of places: no scale of channels
+        lambda found: found * torch.arange(4.0)[:, None, None, None],
+        lambda found: found * 2,
+        lambda found: found * torch.arange(5),  # whole numbers
+        lambda found: found * torch.ones(2, 4, 7, 3, 5),  # of more axes
+        lambda found: torch.mul(found, torch.arange(5.0), out=torch.empty(4, 7, 3, 5)),
+        lambda found: found.permute(0, 3, 2, 1) + images(4, 5, 3, 7),
+        lambda found: torch.permute(found, dims=(0, 3, 1, 2)) + images(4, 5, 7, 3),
+        lambda found: torch.permute(found, (0, -1, 1, 2)).permute(0, 3, 1, 2),
+        lambda found: F.gelu(found.permute(0, 3, 1, 2)),
+        lambda found: (found + images(4, 7, 3, 5)).permute(0, 3, 1, 2),
+        lambda found: found.permute(0, 3, 1, 2) + torch.ones(4, 5, 7, 3),  # laid otherwise
+        lambda found: (found * torch.arange(5.0)) * torch.arange(5.0) + found,
+    ],
+)
+def test_what_looks_like_a_scale_or_a_turn(scaled: Callable[[Tensor], Tensor]) -> None:
+    layer, given = nn.Linear(6, 5), images(4, 6, 7, 3).permute(0, 2, 3, 1)
+    plain, fused = both(lambda: scaled(layer(given)))
+    assert_close(fused, plain)
+
+
+def test_a_scale_that_is_changed_afterwards(done: Done) -> None:
+    layer, given, scale = nn.Linear(6, 5), images(4, 7, 6), torch.ones(5)
+
+    def run() -> Tensor:
+        scale.fill_(2.0)
+        found = layer(given) * scale
+        scale.fill_(3.0)
+        return found + 0
+
+    plain, fused = both(run)
+    assert_close(fused, plain)
+
+
 @pytest.mark.parametrize(
     "layer",
     [

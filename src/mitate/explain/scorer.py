@@ -166,6 +166,7 @@ class Scorer:
             self.network,
             pictures,
             lambda images: at_least_single(self.read(self.network(images))),
+            fixed=True,
         )
 
     def upsampled(self, masks: Float[Tensor, "n h w"]) -> Float[Tensor, "n 1 H W"]:

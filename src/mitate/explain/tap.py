@@ -183,7 +183,7 @@ def tapped_forward(
         differentiable=differentiable,
     )
     # What watches a forward sees one: none is tried twice.
-    return run(inputs) if watch else at_full_speed(network, inputs, run)
+    return run(inputs) if watch else at_full_speed(network, inputs, run, fixed=not differentiable)
 
 
 def _tapped(

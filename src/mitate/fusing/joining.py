@@ -16,13 +16,12 @@ from mitate.fusing.pending import (
     Pending,
     Recipe,
     computed,
+    fuses,
     versions_of,
     was_alone,
 )
-from mitate.linears import gains
 
 FEWEST_OUTPUTS = 400_000  # numbers: one more pass over fewer costs less than to put it off
-MOST_INPUTS = 512  # of a linear layer: with more MKL multiplies faster than oneDNN saves by fusing
 
 
 def _convolution(
@@ -68,8 +67,6 @@ def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Pendin
         return None
     if input.shape[-1] != weight.shape[1] or not input.is_contiguous():
         return None
-    if weight.shape[1] > MOST_INPUTS and not gains():
-        return None
     recipe = Recipe(weight, input, weight, bias, versions=versions_of(input))
     return _put_off(recipe, (*input.shape[:-1], len(weight)))
 
@@ -100,8 +97,42 @@ def _normalised(
     scale = scale if weight is None else scale * weight
     shift = -mean if recipe.bias is None else recipe.bias - mean
     shift = shift * scale if bias is None else torch.addcmul(bias, shift, scale)
-    scaled = recipe.weight * scale[:, None, None, None]
-    return _joined(input, replace(recipe, weight=scaled, bias=shift))
+    return _joined(input, replace(recipe, weight=_rows_times(recipe, scale), bias=shift))
+
+
+def _scaled(one: Any, other: Any, *, inplace: bool = False, **named: Any) -> Pending | None:
+    """A result times a number for each channel, as of LayerScale."""
+    turned = _unfinished(one) is None and not inplace
+    pending, scale = (other, one) if turned else (one, other)
+    recipe = _unfinished(pending)
+    if named or recipe is None or recipe.added is not None or not isinstance(scale, Tensor):
+        return None
+    scale = computed(scale)
+    wanted = [1] * len(pending.extent)
+    wanted[recipe.channels] = pending.extent[recipe.channels]
+    broadcast = [1] * (len(wanted) - scale.ndim) + list(scale.shape)
+    if broadcast != wanted or not _usable(scale):
+        return None
+    scale = scale.flatten()
+    bias = None if recipe.bias is None else recipe.bias * scale
+    joined = replace(recipe, weight=_rows_times(recipe, scale), bias=bias)
+    return _joined(pending, joined, inplace=inplace)
+
+
+def _permuted(input: Any, *order: Any, dims: Sequence[int] | None = None) -> Pending | None:
+    """A linear layer's result with its channels put behind the images."""
+    recipe = _unfinished(input)
+    if recipe is None or recipe.geometry is not None or recipe.turned or recipe.added is not None:
+        return None
+    axes = dims or (order if len(order) > 1 else order[0])
+    size = input.extent
+    if len(size) != 4 or [axis % 4 for axis in axes] != [0, 3, 1, 2]:
+        return None
+    return Pending.of(replace(recipe, turned=True), (size[0], size[3], *size[1:3]))
+
+
+def _rows_times(recipe: Recipe, scale: Tensor) -> Tensor:
+    return recipe.weight * scale.reshape(-1, *[1] * (recipe.weight.ndim - 1))
 
 
 def _sum(one: Any, other: Any, *rest: Any, inplace: bool = False, **named: Any) -> Pending | None:
@@ -112,7 +143,7 @@ def _sum(one: Any, other: Any, *rest: Any, inplace: bool = False, **named: Any) 
     if rest or named or recipe is None or recipe.added is not None or added is pending:
         return None
     added = computed(added)
-    layout = torch.contiguous_format if recipe.geometry is None else torch.channels_last
+    layout = torch.channels_last if recipe.channels == 1 else torch.contiguous_format
     same = isinstance(added, Tensor) and _usable(added) and tuple(added.shape) == pending.extent
     if not same or not added.is_contiguous(memory_format=layout):
         return None
@@ -123,7 +154,7 @@ def _sum(one: Any, other: Any, *rest: Any, inplace: bool = False, **named: Any) 
 def _activated(input: Any, activation: Activation, *, inplace: bool = False) -> Pending | None:
     """A result with an activation behind it."""
     recipe = _unfinished(input)
-    if recipe is None:
+    if recipe is None or recipe.turned or not (recipe.geometry or fuses(recipe.weight)):
         return None
     if recipe.added is not None and (recipe.geometry is None or activation.name != "relu"):
         return None  # behind a sum PyTorch hands oneDNN only this one, and only of convolutions
@@ -212,6 +243,9 @@ JOINS: dict[Any, Callable[..., Pending | None]] = {
     F.linear: _linear,
     **dict.fromkeys((torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__), _sum),
     **dict.fromkeys((Tensor.add_, Tensor.__iadd__), partial(_sum, inplace=True)),
+    **dict.fromkeys((torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__), _scaled),
+    **dict.fromkeys((Tensor.mul_, Tensor.__imul__), partial(_scaled, inplace=True)),
+    **dict.fromkeys((torch.permute, Tensor.permute), _permuted),
     **dict.fromkeys((F.relu, torch.relu, Tensor.relu), _relu),
     **dict.fromkeys((torch.relu_, Tensor.relu_), partial(_relu, inplace=True)),
     F.relu6: _relu6,

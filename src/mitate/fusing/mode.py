@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from mitate import onednn
 from mitate.fusing.joining import JOINS, RECORDED
 from mitate.fusing.pending import Pending, computed, memory_of, tensors_in
-from mitate.linears import linear
+from mitate.linears import fixed_linear, linear
 
 FEWEST_INPUTS = 1_000_000  # numbers of a batch: with fewer, Python's share of a forward grows large
 METADATA = {
@@ -30,9 +30,10 @@ METADATA = {
 class Fusing(TorchFunctionMode):
     """Puts off convolutions and linear layers while it is entered."""
 
-    def __init__(self) -> None:
-        """Nothing is put off yet."""
+    def __init__(self, *, fixed: bool = False) -> None:
+        """Nothing is put off yet; ``fixed`` where no gradient is asked of the weights."""
         super().__init__()
+        self.linear = fixed_linear if fixed else linear
         self.begun: list[ref[Pending]] = []
 
     def __torch_function__(
@@ -61,7 +62,7 @@ class Fusing(TorchFunctionMode):
                     pending.result()
         if among:
             args, named = computed(args), computed(dict(named))
-        return (linear if func is F.linear else func)(*args, **named)
+        return (self.linear if func is F.linear else func)(*args, **named)
 
     def __exit__(self, kind: type[BaseException] | None, *raised: Any) -> None:
         """Compute what still waits: what it would be computed from may change now."""

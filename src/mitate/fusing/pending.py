@@ -1,7 +1,7 @@
 """Results that are put off, and how they are computed when they are needed."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from weakref import ref
@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mitate.linears import linear
+from mitate.linears import gains, linear
 
+MOST_INPUTS = 512  # of a linear layer: with more MKL multiplies faster than oneDNN saves by fusing
 UNCONNECTED = "a function that autograd does not see was given a layer that is put off"
 _alone: dict[int, ref[Tensor]] = {}  # weights of layers that nothing joined
 
@@ -47,9 +48,10 @@ class Recipe:
     Attributes:
         layer: the weight of the convolution or of the linear layer.
         input: its own.
-        weight: the layer's, times the scale of a batch norm that joined it.
+        weight: the layer's, times the scale that joined it, of a batch norm or of each channel.
         bias: likewise.
         geometry: of a convolution; None for a linear layer.
+        turned: whether a linear layer's channels are put behind the images, as a convolution's.
         added: to the result, before the activation.
         activation: of the sum.
         versions: of what it reads, input and added, as they were then.
@@ -60,6 +62,7 @@ class Recipe:
     weight: Tensor
     bias: Tensor | None
     geometry: Geometry | None = None
+    turned: bool = False
     added: Tensor | None = None
     activation: Activation | None = None
     versions: tuple[int | None, ...] = ()
@@ -68,6 +71,11 @@ class Recipe:
     def is_alone(self) -> bool:
         """Whether nothing has joined the layer."""
         return self.weight is self.layer and self.added is None and self.activation is None
+
+    @property
+    def channels(self) -> int:
+        """The axis of the result's channels."""
+        return 1 if self.turned or self.geometry is not None else self.input.ndim - 1
 
     def reads(self, memory: set[int]) -> bool:
         """Whether it is computed from any of these places in memory."""
@@ -83,12 +91,21 @@ class Recipe:
         read = (self.input,) if self.added is None else (self.input, self.added)
         if self.versions != versions_of(*read):
             raise RuntimeError("a tensor was changed in place before a layer that took it was run")
+        if self.turned:
+            added = None if self.added is None else self.added.movedim(1, -1)
+            return replace(self, turned=False, added=added, versions=()).run().movedim(-1, 1)
+        return self.run()
+
+    def run(self) -> Tensor:
+        """The result of what is not turned, as it stands."""
         shape = self.geometry
         if self.added is None and self.activation is None:
             if shape is None:
                 return linear(self.input, self.weight, self.bias)
             laid = (shape.stride, shape.padding, shape.dilation, shape.groups)
             return F.conv2d(self.input, self.weight, self.bias, *laid)
+        if shape is None and self.added is not None and not fuses(self.weight):
+            return linear(self.input, self.weight, self.bias).add_(self.added)
         ops: Any = torch.ops.mkldnn
         run = ops._linear_pointwise if shape is None else ops._convolution_pointwise
         given: list[Any] = [self.input, self.weight, self.bias]
@@ -159,6 +176,11 @@ class Pending(Tensor):
         if any(one.recorded for one in given if isinstance(one, Pending)):
             raise RuntimeError(UNCONNECTED)
         return func(*computed(args), **computed(kwargs or {}))
+
+
+def fuses(weight: Tensor) -> bool:
+    """Whether oneDNN does a linear layer and what joins it in less time than one after another."""
+    return weight.shape[1] <= MOST_INPUTS or gains()
 
 
 def _note_alone(layer: Tensor) -> None:

@@ -52,7 +52,9 @@ def as_written() -> Iterator[None]:
         _written.reset(token)
 
 
-def at_full_speed(network: nn.Module, images: Tensor, run: Callable[[Tensor], Result]) -> Result:
+def at_full_speed(
+    network: nn.Module, images: Tensor, run: Callable[[Tensor], Result], *, fixed: bool = False
+) -> Result:
     """Run something of a network in the way that is fastest for these images.
 
     On a CPU oneDNN convolves float32 fastest where channels lie last, and what follows keeps that;
@@ -65,6 +67,7 @@ def at_full_speed(network: nn.Module, images: Tensor, run: Callable[[Tensor], Re
         network: what is run.
         images: preprocessed, (b, channels, H, W) or of volumes.
         run: from the images to a result; run again where the first try raises.
+        fixed: no gradient of the weights is asked of what is recorded.
     """
     if _written.get() or network in _as_given or not onednn.convolves(images):
         return run(images)
@@ -72,7 +75,7 @@ def at_full_speed(network: nn.Module, images: Tensor, run: Callable[[Tensor], Re
     if images.ndim == 4:
         laid = images.contiguous(memory_format=torch.channels_last)
     try:
-        with keeping_memory(), _fused() if fusing.pays(images) else nullcontext():
+        with keeping_memory(), _fused(fixed) if fusing.pays(images) else nullcontext():
             return run(laid)
     except RuntimeError:
         result = run(images)  # which raises again where the way is not to blame
@@ -81,10 +84,10 @@ def at_full_speed(network: nn.Module, images: Tensor, run: Callable[[Tensor], Re
 
 
 @contextmanager
-def _fused() -> Iterator[None]:
+def _fused(fixed: bool) -> Iterator[None]:
     token = _fusing.set(True)
     try:
-        with fusing.Fusing():
+        with fusing.Fusing(fixed=fixed):
             yield
     finally:
         _fusing.reset(token)
