@@ -29,6 +29,7 @@ from mitate.errors import UsageError
 from mitate.explain.explainer import Explainer
 from mitate.explain.targets import UNKNOWN
 from mitate.models.classifier import Classifier
+from mitate.models.mode import batch_for
 from mitate.models.weights import digest_of_network
 
 Answer = TypeVar("Answer")
@@ -193,7 +194,7 @@ def audit_images(
     require: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     folder: Path | None = None,
     tell: Tell = lambda words: None,
     shown: bool = False,
@@ -216,7 +217,7 @@ def audit_images(
         require: thresholds, as ``requirement_of`` reads them.
         options: of the metrics.
         seed: of all that is random.
-        batch_size: images, or altered images, in one forward.
+        batch_size: images, or altered images, in one forward; None as ``Explainer`` has it.
         folder: where parts are kept, so that an interrupted audit goes on.
         tell: told the estimate before it starts.
         shown: show progress.
@@ -233,8 +234,9 @@ def audit_images(
     checked_options([METRICS[name] for name in names], options or {})
     required = [requirement_of(words, names) for words in require]
     ordered = subjects.shuffled(seed)
-    settings = {"batch_size": batch_size, "seed": seed}
     probe = ordered.open([0]).inputs
+    batch_size = batch_size or batch_for(probe)
+    settings = {"batch_size": batch_size, "seed": seed}
     entrants, left_out = line_up(classifier, probe, methods=methods, layers=layers, **settings)
     predicted = ordered.predicted(classifier, batch_size).argmax(1)
     classes = audited_classes(ordered.labels, predicted, audited)

@@ -19,7 +19,7 @@ from mitate.auditing.table import EXPLAINED, Metric, find_metric
 from mitate.errors import UsageError
 from mitate.explain.explainer import Explainer
 from mitate.models.classifier import Classifier
-from mitate.models.mode import evaluating
+from mitate.models.mode import batch_for, evaluating
 
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 Values = dict[tuple[str, str], Tensor]
@@ -59,7 +59,7 @@ def measure(
     masks: Float[Tensor, "b H W"] | None = None,
     explainers: Mapping[str, Explainer] | None = None,
     seed: int = 0,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     advance: Advance = lambda forwards: None,
     options: Mapping[str, Any] = NO_OPTIONS,
 ) -> Measured:
@@ -77,7 +77,7 @@ def measure(
         masks: the share of each pixel of the input that belongs to the true region.
         explainers: by contender, what made its maps; for the metrics that need new ones.
         seed: of everything that is drawn; the global state is not touched.
-        batch_size: altered images in one forward.
+        batch_size: altered images in one forward; None as ``Explainer`` has it.
         advance: told of forwards as they are done; ``planned_forwards`` tells how many an image.
         options: of the metrics, by name; each metric takes those that it has.
 
@@ -93,7 +93,13 @@ def measure(
     device = inputs.device
     masks = masks if masks is None else masks.to(device)
     sample = Sample(
-        classifier, inputs.detach(), classes.to(device), masks, seed, batch_size, advance
+        classifier,
+        inputs.detach(),
+        classes.to(device),
+        masks,
+        seed,
+        batch_size or batch_for(inputs),
+        advance,
     )
     with evaluating(classifier.network), torch.inference_mode(False), torch.no_grad():
         entered = contenders(sample, maps, explainers)

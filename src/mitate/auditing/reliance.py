@@ -18,6 +18,7 @@ from mitate.auditing.steps import IMPUTED
 from mitate.errors import UsageError
 from mitate.explain.scorer import Scorer
 from mitate.models.classifier import Classifier
+from mitate.models.mode import batch_for
 
 LEAST_WITHIN = 0.95  # of a region elsewhere, the share that lies where it should
 MOST_SHARED = 0.05  # and the share that may lie on the true region
@@ -76,7 +77,7 @@ def reliance(
     margin: float = 0.01,
     places: int = 8,
     seed: int = 0,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     advance: Advance = lambda forwards: None,
 ) -> Reliance:
     """Hide the true region, and regions of the same shape elsewhere, and see how the class falls.
@@ -97,7 +98,7 @@ def reliance(
             lesion tells of it.
         places: how many regions elsewhere, inside and outside; each costs a forward.
         seed: of the places and the noise.
-        batch_size: altered images in one forward.
+        batch_size: altered images in one forward; None as ``Explainer`` has it.
         advance: told of forwards as they are done: an image 2 and twice as many as ``places``, or
             fewer.
 
@@ -105,7 +106,8 @@ def reliance(
         UsageError: masks of another size than the inputs, or no place.
     """
     _check(inputs, masks, objects, places)
-    sample = Sample(classifier, inputs.detach(), classes, None, seed, batch_size, advance)
+    size = batch_size or batch_for(inputs)
+    sample = Sample(classifier, inputs.detach(), classes, None, seed, size, advance)
     scorer = sample.scorer
     every = torch.arange(scorer.whole.shape[1], device=inputs.device).expand(len(inputs), -1)
     true = widened(region(masks.to(inputs.device)), margin * max(inputs.shape[-2:]))

@@ -45,7 +45,7 @@ def audit(
     split: Literal["train", "valid", "test"] | None = None,
     limit: int = 64,
     reasons: int = 256,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     seed: int = 0,
     remember: Flag = False,
     title: str = "",
@@ -77,7 +77,7 @@ def audit(
         limit: so many photos, evenly chosen, three quarters of them with masks if there are so
             many.
         reasons: in so many photos wrong reasons are looked for; 0 looks for none.
-        batch_size: images in one forward.
+        batch_size: images in one forward; 16 of 224 px and more of smaller ones when not given.
         seed: of all that is random.
         remember: write the recommended map into the classifier's folder, for Explainer.best.
         title: of the report.

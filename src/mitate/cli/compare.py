@@ -40,7 +40,7 @@ def compare(
     audited: Literal["label", "predicted"] = "label",
     split: Literal["train", "valid", "test"] | None = None,
     limit: int = 64,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     seed: int = 0,
     json: Json = False,
 ) -> int:
@@ -65,7 +65,7 @@ def compare(
         audited: audit the map of the true class where it is known, or of the predicted class.
         split: another split of the data set.
         limit: so many photos, evenly chosen; of those with masks more.
-        batch_size: images in one forward.
+        batch_size: images in one forward; 16 of 224 px and more of smaller ones when not given.
         seed: of all that is random.
         json: print the comparison as JSON.
     """

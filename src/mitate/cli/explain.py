@@ -35,7 +35,7 @@ def explain(
     colormap: str | None = None,
     opacity: float | None = None,
     upsample: Literal["bicubic", "bilinear", "nearest"] = "bicubic",
-    batch_size: int = 16,
+    batch_size: int | None = None,
     seed: int = 0,
     json: Json = False,
 ) -> int:
@@ -64,7 +64,7 @@ def explain(
         colormap: any of matplotlib's; jet with --opacity 0.4 gives the familiar look.
         opacity: of the map over the photo, 0 to 1.
         upsample: how the map is brought to the photo's pixels.
-        batch_size: images in one forward.
+        batch_size: images in one forward; 16 of 224 px and more of smaller ones when not given.
         seed: of random methods.
         json: print the predictions as JSON.
     """

@@ -41,6 +41,7 @@ from mitate.explain.targets import (
 )
 from mitate.models.classifier import Classifier
 from mitate.models.learners import from_learner, is_learner
+from mitate.models.mode import batch_for
 from mitate.progress import Advance, progress
 from mitate.tensors import at_least_single, varies
 
@@ -63,7 +64,7 @@ class Explainer:
         against: str | int | None = None,
         strength: float = 1.0,
         augment: bool = False,
-        batch_size: int = 16,
+        batch_size: int | None = None,
         seed: int = 0,
         show_progress: bool | None = None,
         differentiable: bool = False,
@@ -92,7 +93,8 @@ class Explainer:
             augment: average the maps of the image, of its mirror image, and of both at 0.9 and 1.1
                 times the contrast, which smooths (grad-cam's ``aug_smooth``) and costs six times
                 as much.
-            batch_size: images, or masked images, in one forward.
+            batch_size: images, or masked images, in one forward; None takes 16 of 224 px, and more
+                of smaller ones (``batch_for``).
             seed: seeds methods that draw random numbers; the global state is not touched.
             show_progress: None shows it for methods of many forwards on a terminal.
             differentiable: give maps that a loss can go back from, to the network's weights, and
@@ -102,7 +104,7 @@ class Explainer:
         Raises:
             UsageError: an unknown method or option, LayerError: no such layer.
         """
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise UsageError(f"batch_size is {batch_size}: use 1 or more")
         self.classifier = as_classifier(model)
         compares = against is not None
@@ -283,6 +285,9 @@ class Explainer:
         activations = zip(places, forward.activations, strict=True)
         return [(place, self._grid(place, inputs, given)) for place, given in activations]
 
+    def _batch(self, inputs: Tensor) -> int:
+        return self.batch_size or batch_for(inputs)
+
     def _in_batches(
         self, inputs: Tensor, wanted: Int[Tensor, "b k"] | None, top_k: int | None
     ) -> Explanation:
@@ -293,8 +298,8 @@ class Explainer:
             self._progress(inputs) as advance,
         ):
             parts = []
-            for start in range(0, len(inputs), self.batch_size):
-                chosen = slice(start, start + self.batch_size)
+            for start in range(0, len(inputs), size := self._batch(inputs)):
+                chosen = slice(start, start + size)
                 targets = None if wanted is None else wanted[chosen]
                 parts.append(self._smoothed(inputs[chosen], targets, top_k, advance))
             return joined(parts)
@@ -349,7 +354,7 @@ class Explainer:
                 place,
                 grid,
                 self.contrast or plain_score,
-                self.batch_size,
+                self._batch(inputs),
                 self.seed,
                 self._traces,
                 grids=[grid for _, grid in looked_at],

@@ -25,6 +25,7 @@ from mitate.explain.tap import tapped_forward
 from mitate.explain.targets import checked_top_k
 from mitate.explain.tracing import TRACEABLE, Plan, forward_graph
 from mitate.models.classifier import Classifier
+from mitate.models.mode import USUAL_BATCH
 from mitate.progress import Advance
 from mitate.tensors import at_least_single
 
@@ -98,9 +99,10 @@ class Compiled(Explainer):
     def _start(self) -> None:
         """Forget all graphs, as for another classifier."""
         network = self.classifier.network
-        self._graphs = StaticGraphs(network, self.backend, self.batch_size, _agree)
+        self.batch_size = largest = self.batch_size or USUAL_BATCH  # graphs are padded up to it
+        self._graphs = StaticGraphs(network, self.backend, largest, _agree)
         if "scorer" in self.method.needs and self.backend == "inductor":
-            self._quick = QuickForward(self.classifier, self.backend, self.batch_size)
+            self._quick = QuickForward(self.classifier, self.backend, largest)
 
     def _aimed_at(self, functions: Mapping[str, Target]) -> Explainer:
         aimed = super()._aimed_at(functions)

@@ -14,6 +14,8 @@ from mitate.allocation import keeping_memory
 from mitate.linears import quick_linears
 
 Result = TypeVar("Result")
+USUAL_BATCH, USUAL_IMAGE = 16, 3 * 224 * 224  # numbers of an image
+LARGEST_BATCH = 128
 _as_given: WeakSet[nn.Module] = WeakSet()  # networks that can be run in no other way
 _evaluated: ContextVar[tuple[nn.Module, ...]] = ContextVar("evaluated", default=())
 _written: ContextVar[bool] = ContextVar("written", default=False)
@@ -81,6 +83,16 @@ def at_full_speed(
         result = run(images)  # which raises again where the way is not to blame
         _as_given.add(network)
         return result
+
+
+def batch_for(images: Tensor) -> int:
+    """How many of such images go through a network at once, where nobody says.
+
+    16 of 3 x 224 x 224 numbers, as 16 of larger ones, and of smaller ones as many as hold the same:
+    at 128 px a ConvNeXt-Atto's image takes 0.7 of its time in 48 that it takes in 16, on two cores.
+    """
+    fitting = USUAL_BATCH * USUAL_IMAGE // max(1, images[:1].numel())
+    return min(LARGEST_BATCH, max(USUAL_BATCH, fitting // 8 * 8))
 
 
 @contextmanager

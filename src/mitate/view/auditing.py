@@ -61,7 +61,7 @@ def audit(
     require: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     out: str | Path | None = None,
     title: str = "",
     tell: Callable[[str], None] = lambda words: None,
@@ -103,7 +103,7 @@ def audit(
         require: thresholds, such as ``energy>=0.5`` or ``deletion better than control``.
         options: of the metrics.
         seed: of all that is random.
-        batch_size: images, or altered images, in one forward.
+        batch_size: images, or altered images, in one forward; None as ``Explainer`` has it.
         out: a folder for report.html, audit.csv and audit.json. An audit that was interrupted goes
             on from what lies there.
         title: of the report.

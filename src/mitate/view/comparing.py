@@ -44,7 +44,7 @@ def compare(
     require: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     out: str | Path | None = None,
     tell: Callable[[str], None] = lambda words: None,
     shown: bool = False,
@@ -69,7 +69,7 @@ def compare(
             below 0), ``energy better`` (it lies above 0), or ``energy>=0.5`` of the second.
         options: of the metrics.
         seed: of all that is random.
-        batch_size: images, or altered images, in one forward.
+        batch_size: images, or altered images, in one forward; None as ``Explainer`` has it.
         out: a folder for compare.json and compare.csv.
         tell: told the estimates before it starts.
         shown: show progress.
