@@ -1,13 +1,13 @@
 """Every method on small things: where its maps lie, what the class loses by them, and the cost.
 
-python -m benchmarks.small_things [--quick] [--photos N] [--most N]
+python -m benchmarks.small_things [--quick] [--photos N] [--most N] [--methods NAME,…] [--peers]
                                   [CLASSIFIER DATA MASK_VALUE SPLIT]
 
 Without arguments it takes the coffee leaves, the magnetic tiles and the sample photos beside this
 checkout and the demo's paddy photos, training what is not trained yet under out/small, and writes
-benchmarks/SMALL_THINGS.md; --photos takes another number of each than 80, and --most leaves out
-methods of more forwards an image. With --quick it takes four photos and three methods and writes
-nothing.
+benchmarks/SMALL_THINGS.md; --photos takes another number of each than 80, --most leaves out methods
+of more forwards an image, --methods all but some, and --peers adds the peers' maps (of the extra
+``peers``). With --quick it takes four photos and three methods and writes nothing.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.small_peers import maps_of_peers
 from mitate import Classifier, Explainer
 from mitate.auditing.intervals import Interval, mean_interval, paired_interval
 from mitate.auditing.localisation import energy_share, pointing
@@ -78,19 +79,24 @@ def main() -> None:
     parser.add_argument("named", nargs="*", metavar="CLASSIFIER DATA MASK_VALUE SPLIT")
     parser.add_argument("--photos", type=int, default=PHOTOS)
     parser.add_argument("--most", type=int, default=MOST, help="forwards an image")
+    parser.add_argument("--methods", default=",".join(METHODS), help="by comma")
+    parser.add_argument("--peers", action="store_true", help="their maps too")
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()
-    names = ("gradcam", *OWN) if given.quick else tuple(METHODS)
+    names = ("gradcam", *OWN) if given.quick else given.methods.split(",")
     sets = [_named(*given.named)] if given.named else list(_beside())
     lines = ["# Small things", "", "Written by `make bench-small`.", ""]
     for photos in sets:
-        lines += [*table(photos, names, 4 if given.quick else given.photos, given.most), ""]
+        number = 4 if given.quick else given.photos
+        lines += [*table(photos, names, number, given.most, given.peers), ""]
     print("\n".join(lines))
     if not given.named and not given.quick:
         RESULTS.write_text("\n".join(lines), encoding="utf-8")
 
 
-def table(photos: Photos, names: Sequence[str], number: int, most: int) -> Iterator[str]:
+def table(
+    photos: Photos, names: Sequence[str], number: int, most: int, peers: bool = False
+) -> Iterator[str]:
     """One row a method, and the true mask where there is one, for the predicted classes."""
     records = evenly(photos.records, number)
     found: dict[str, Columns] = {}
@@ -115,6 +121,9 @@ def table(photos: Photos, names: Sequence[str], number: int, most: int) -> Itera
             print(f"{photos.title}: {name} is not made again: {exc}", file=sys.stderr)
             again = UNTOLD
         found[name] = measured(photos.classifier, inputs, maps, masks, made.cost) | again
+        print(f"{photos.title}: {name}", file=sys.stderr, flush=True)
+    for name, maps in maps_of_peers(photos.classifier, inputs) if peers else ():
+        found[name] = measured(photos.classifier, inputs, maps, masks, float("nan")) | UNTOLD
         print(f"{photos.title}: {name}", file=sys.stderr, flush=True)
     yield f"## {photos.title}: {len(inputs)} photos, means and 95 % intervals"
     yield ""
@@ -204,7 +213,8 @@ def _enlarged(maps: Tensor, like: Tensor) -> Tensor:
 
 def _against_the_best(found: dict[str, Columns]) -> Iterator[str]:
     """What mitate's own methods are better by than the best of the others, photo by photo."""
-    others = [n for n in found if n in METHODS and n not in OWN and not METHODS[n].is_control]
+    left_out = {"the true mask", *OWN, *(name for name in METHODS if METHODS[name].is_control)}
+    others = [name for name in found if name not in left_out]
     for own in [name for name in OWN if name in found]:
         for column in MEASURED:
             means = {name: BETTER[column] * found[name][column].mean() for name in others}
