@@ -55,6 +55,17 @@ def test_photos_equal_their_preprocessed_tensors(photos: list[Path]) -> None:
     assert torch.equal(explainer(photos).maps, explainer(inputs).maps)
 
 
+@pytest.mark.parametrize(("given", "largest"), [(None, 60), (7, 7)])
+def test_how_many_images_go_through_at_once(given: int | None, largest: int) -> None:
+    model, sizes = classifier(), []
+    model.network.register_forward_hook(lambda _module, images, _out: sizes.append(len(images[0])))
+    images = networks.make_images(60)
+    Explainer(model, batch_size=given)(images, top_k=1)
+    assert max(sizes) == largest
+    with pytest.raises(UsageError, match="batch_size is 0: use 1 or more"):
+        Explainer(model, batch_size=0)
+
+
 def test_auto_takes_the_last_spatial_layer_and_follows_the_size() -> None:
     explainer = Explainer(classifier())
     assert explainer(networks.make_images(1)).layer == "last"

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from mitate import Classifier, Explainer
-from mitate.models.mode import as_written, at_full_speed, evaluating
+from mitate.models.mode import as_written, at_full_speed, batch_for, evaluating
 
 
 def network() -> nn.Sequential:
@@ -90,3 +90,21 @@ def test_its_own_errors_stay_its_own() -> None:
     made.seen.clear()
     Classifier.from_module(made).logits(torch.randn(1, 3, 8, 8))
     assert made.seen == ([True, False] if torch._C._has_mkldnn else [False])
+
+
+@pytest.mark.parametrize(
+    ("size", "number"),
+    [
+        ((3, 224, 224), 16),
+        ((3, 512, 512), 16),
+        ((3, 128, 128), 48),
+        ((1, 224, 224), 48),
+        ((3, 128, 256), 24),
+        ((3, 32, 32), 128),
+        ((1, 64, 64, 64), 16),
+        ((0,), 128),
+    ],
+)
+def test_a_batch_holds_more_of_smaller_images_and_no_fewer_of_larger_ones(size, number):
+    assert batch_for(torch.empty(2, *size, device="meta")) == number
+    assert batch_for(torch.empty(0, *size, device="meta")) == 128
