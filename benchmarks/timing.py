@@ -6,10 +6,8 @@ from collections.abc import Callable, Mapping
 
 Work = Callable[[], object]
 LONG = 20.0  # seconds: what takes longer is taken as it first ran, for its start weighs nothing
-SHORT, TURNS = (
-    3.0,
-    3,
-)  # what takes fewer seconds is run so often in a round: a busy moment weighs more
+# What takes fewer seconds is run so often in a round: a busy moment weighs more there.
+SHORT, TURNS = 3.0, 3
 
 
 def best_seconds(works: Mapping[str, Work], rounds: int) -> dict[str, float]:

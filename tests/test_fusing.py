@@ -167,6 +167,47 @@ def test_what_looks_like_a_scale_or_a_turn(scaled: Callable[[Tensor], Tensor]) -
     assert_close(fused, plain)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda found, turned: (found, turned.mul_(2.0)),
+        lambda found, turned: (found, turned.mul_(torch.arange(5.0)[:, None, None])),
+        lambda found, turned: (found.add_(1.0), turned),
+        lambda found, turned: (found.mul_(torch.arange(5.0)), turned * torch.ones(5, 1, 1)),
+        lambda found, turned: (found.add_(images(4, 7, 3, 5, seed=2).contiguous()), turned),
+        lambda found, turned: (turned.add_(images(4, 5, 7, 3, seed=2)), found + 0),
+        lambda found, turned: (F.relu(found, inplace=True), turned + images(4, 5, 7, 3)),
+        lambda found, turned: (turned + images(4, 5, 7, 3), found.mul_(3.0)),
+    ],
+)
+def test_what_is_turned_is_a_view(
+    changed: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+) -> None:
+    layer, given = nn.Linear(6, 5), images(4, 6, 7, 3).permute(0, 2, 3, 1)
+
+    def run() -> Tensor:
+        found = layer(given)
+        turned = found.permute(0, 3, 1, 2)
+        return torch.cat([part.flatten() for part in (*changed(found, turned), found, turned)])
+
+    plain, fused = both(run)
+    assert_close(fused, plain)
+
+
+def test_what_was_turned_keeps_what_was_written_before_it_was_let_go() -> None:
+    layer, given = nn.Linear(6, 5), images(4, 6, 7, 3).permute(0, 2, 3, 1)
+
+    def run() -> Tensor:
+        found = layer(given)
+        turned = found.permute(0, 3, 1, 2)
+        found.add_(1.0)
+        del found
+        return turned * torch.arange(5.0)[:, None, None] + images(4, 5, 7, 3)
+
+    plain, fused = both(run)
+    assert_close(fused, plain)
+
+
 def test_a_scale_that_is_changed_afterwards(done: Done) -> None:
     layer, given, scale = nn.Linear(6, 5), images(4, 7, 6), torch.ones(5)
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 from math import prod
 from typing import Any
+from weakref import ref
 
 import torch
 import torch.nn.functional as F
@@ -124,11 +125,15 @@ def _permuted(input: Any, *order: Any, dims: Sequence[int] | None = None) -> Pen
     recipe = _unfinished(input)
     if recipe is None or recipe.geometry is not None or recipe.turned or recipe.added is not None:
         return None
+    if input.shared_with is not None:
+        return None  # one twin is enough
     axes = dims or (order if len(order) > 1 else order[0])
     size = input.extent
     if len(size) != 4 or [axis % 4 for axis in axes] != [0, 3, 1, 2]:
         return None
-    return Pending.of(replace(recipe, turned=True), (size[0], size[3], *size[1:3]))
+    turned = Pending.of(replace(recipe, turned=True), (size[0], size[3], *size[1:3]))
+    turned.twin, input.twin = ref(input), ref(turned)
+    return turned
 
 
 def _rows_times(recipe: Recipe, scale: Tensor) -> Tensor:
@@ -198,10 +203,15 @@ def _dropout(
     return input if _unfinished(input) is not None and not training else None
 
 
-def _joined(pending: Pending, recipe: Recipe, *, inplace: bool = False) -> Pending:
-    """A result with something more done to it; the same one where it is changed in place."""
+def _joined(pending: Pending, recipe: Recipe, *, inplace: bool = False) -> Pending | None:
+    """A result with something more done to it; the same one where it is changed in place.
+
+    None where another would have to change with it.
+    """
     if not inplace:
         return Pending.of(recipe, pending.extent)
+    if pending.shared_with is not None:
+        return None
     pending.recipe = recipe
     return pending
 

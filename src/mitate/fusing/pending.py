@@ -128,6 +128,7 @@ class Pending(Tensor):
     value: Tensor | None
     extent: tuple[int, ...]
     recorded: bool
+    twin: "ref[Pending] | None"  # what it was turned from, or into: they share their memory
 
     @staticmethod
     def of(recipe: Recipe, size: tuple[int, ...]) -> "Pending":
@@ -136,15 +137,26 @@ class Pending(Tensor):
         pending = Tensor._make_wrapper_subclass(Pending, size, dtype=like.dtype, device=like.device)
         pending.recipe, pending.value, pending.extent = recipe, None, size
         pending.recorded = torch.is_grad_enabled()
+        pending.twin = None
         return pending
+
+    @property
+    def shared_with(self) -> "Pending | None":
+        """What would change with it, and is still referred to."""
+        return None if self.twin is None else self.twin()
 
     def result(self) -> Tensor:
         """The result, computed once."""
+        twin = self.shared_with
+        if self.recipe is not None and self.recipe.turned and twin is not None:
+            twin.result()
         if self.recipe is not None:
             if self.recipe.is_alone:
                 _note_alone(self.recipe.layer)
             with torch.set_grad_enabled(self.recorded), torch._C.DisableTorchFunction():
                 self.value, self.recipe = self.recipe.computed(), None
+                if twin is not None:
+                    twin.value, twin.recipe = self.value.movedim(-1, 1), None
         assert self.value is not None
         return self.value
 
