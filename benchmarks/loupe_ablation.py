@@ -22,7 +22,6 @@ from mitate.auditing.intervals import mean_interval
 from mitate.explain.methods import loupe, small
 from mitate.explain.scorer import Scorer
 from mitate.imputing import impute
-from mitate.view.photos import evenly
 
 COLUMNS = ("share", "first 20 %", "insertion", "cost")
 
@@ -96,7 +95,7 @@ def main() -> None:
 def table(words: Sequence[str], number: int, names: Sequence[str]) -> Iterator[str]:
     """One row a variant."""
     photos = _named(*words)
-    inputs, masks = _opened(photos, evenly(photos.records, number))
+    inputs, masks = _opened(photos, number)
     yield f"{photos.title}, {len(inputs)} photos"
     yield ""
     yield f"| | {' | '.join(COLUMNS)} |"

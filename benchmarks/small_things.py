@@ -3,9 +3,11 @@
 python -m benchmarks.small_things [--quick] [--photos N] [--most N] [--methods NAME,…] [--peers]
                                   [CLASSIFIER DATA MASK_VALUE SPLIT]
 
-Without arguments it takes the coffee leaves, the magnetic tiles and the sample photos beside this
-checkout and the demo's paddy photos, training what is not trained yet under out/small, and writes
-benchmarks/SMALL_THINGS.md; --photos takes another number of each than 80, --most leaves out methods
+Without arguments it takes the demo's paddy photos, and the coffee leaves and magnetic tiles beside
+this checkout, each by a MobileNetV2 that starts from ImageNet's weights and by the demo's ConvNeXt,
+which goes from one set to the next; and the sample photos by the MobileNetV2 as it is. What is not
+trained yet is trained under out/small, and the tables are written to benchmarks/SMALL_THINGS.md;
+--photos takes another number of each than 80, --most leaves out methods
 of more forwards an image, --methods all but some, and --peers adds the peers' maps (of the extra
 ``peers``). With --quick it takes four photos and three methods and writes nothing.
 """
@@ -14,7 +16,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from mitate.auditing.redrawing import Redrawn
 from mitate.auditing.similarity import spearman
 from mitate.data.dataset import Record, read_dataset
 from mitate.data.masks import MaskIndex
+from mitate.demo import ARGUMENTS, MODEL, drawn, trained
 from mitate.errors import MitateError
 from mitate.explain.inputs import prepare
 from mitate.explain.layers import Layer, automatic
@@ -40,8 +43,14 @@ from mitate.explain.scorer import Scorer
 from mitate.training import fit
 from mitate.view.photos import evenly, open_shot
 
-SHARED = Path("../shared")
+SHARED, TRAINED, DEMO = Path("../shared"), Path("out/small"), Path("out/demo")
 WEIGHTS = SHARED / "weights" / "mobilenetv2_100.imagenet1k.safetensors"
+# Each set: its folder, the size of the input, the mask's value, and the column of its groups.
+SETS: tuple[tuple[Path, int | tuple[int, int], int, str | None], ...] = (
+    (DEMO / "paddy", 96, 2, None),
+    (SHARED / "data" / "coffee_leaf", (128, 256), 2, None),
+    (SHARED / "data" / "magnetic_tile", 192, 1, "part"),
+)
 RESULTS = Path(__file__).parent / "SMALL_THINGS.md"
 PHOTOS, BATCH, MOST = 80, 16, 3000
 # Halves of a fifth down to a 320th, where small things are decided, and tenths above it.
@@ -98,9 +107,8 @@ def table(
     photos: Photos, names: Sequence[str], number: int, most: int, peers: bool = False
 ) -> Iterator[str]:
     """One row a method, and the true mask where there is one, for the predicted classes."""
-    records = evenly(photos.records, number)
     found: dict[str, Columns] = {}
-    inputs, masks = _opened(photos, records)
+    inputs, masks = _opened(photos, number)
     if masks is not None:
         found["the true mask"] = measured(photos.classifier, inputs, masks, masks, 0.0) | UNTOLD
     layer = automatic(photos.classifier.network, inputs[:1], read=photos.classifier.read)
@@ -233,20 +241,24 @@ def told(interval: Interval) -> str:
     return f"{interval.mean:.3f} ({interval.low:.3f} to {interval.high:.3f})"
 
 
-def _opened(photos: Photos, records: Sequence[Record]) -> tuple[Tensor, Tensor | None]:
-    """The inputs, and the masks brought to them; photos whose mask is empty are left out."""
-    preprocessing = photos.classifier.preprocessing
-    shots = [
+def _opened(photos: Photos, number: int) -> tuple[Tensor, Tensor | None]:
+    """The inputs, and the masks brought to them, of so many photos; none whose mask is empty."""
+    opened = (
         open_shot(
-            record, "", photos.masks, mask_value=photos.mask_value, preprocessing=preprocessing
+            record,
+            "",
+            photos.masks,
+            mask_value=photos.mask_value,
+            preprocessing=photos.classifier.preprocessing,
         )
-        for record in records
-    ]
+        for record in (photos.records if photos.masks else evenly(photos.records, number))
+    )
     if photos.masks is None:
-        return prepare(photos.classifier, [shot.photo for shot in shots]).inputs, None
-    kept = [shot for shot in shots if shot.mask is not None and shot.mask.any()]
-    masks = torch.stack([torch.from_numpy(shot.mask) for shot in kept if shot.mask is not None])
-    return prepare(photos.classifier, [shot.photo for shot in kept]).inputs, masks
+        return prepare(photos.classifier, [shot.photo for shot in opened]).inputs, None
+    marked = [(shot.photo, shot.mask) for shot in opened if shot.mask is not None]
+    kept = evenly([(photo, mask) for photo, mask in marked if mask.any()], number)
+    masks = torch.stack([torch.from_numpy(mask) for _, mask in kept])
+    return prepare(photos.classifier, [photo for photo, _ in kept]).inputs, masks
 
 
 def _named(reference: str, data: str, mask_value: str, split: str = "valid") -> Photos:
@@ -258,17 +270,27 @@ def _named(reference: str, data: str, mask_value: str, split: str = "valid") -> 
 
 
 def _beside() -> Iterator[Photos]:
-    """What lies beside the checkout, and the demo's own photos where the demo was run."""
-    for name, size, value in (("coffee_leaf", (128, 256), 2), ("magnetic_tile", 192, 1)):
-        folder, data = Path("out/small") / name, SHARED / "data" / name
-        if not folder.exists():
-            fit(data, folder, model="mobilenetv2_100", weights=WEIGHTS, epochs=8, size=size)
-        yield _named(str(folder), str(data), str(value))
-    if Path("out/demo/classifier").exists():
-        yield _named("out/demo/classifier", "out/demo/paddy", "2")
+    """What lies beside the checkout, and the demo's own photos, by two networks each."""
+    start: str | Path = "none"
+    for data, size, value, group in SETS:
+        index = drawn(data, seed=0) if data.parent == DEMO else data / "index.csv"
+        common: dict[str, Any] = {"size": size, "group": group, "batch_size": 16, "augment": "turn"}
+        mobile, convnext = (TRAINED / data.name / name for name in ("mobilenetv2", "convnext"))
+        if not mobile.exists():
+            common |= {"model": "mobilenetv2_100", "weights": WEIGHTS}
+            fit(index, mobile, **common, lr=1e-3, epochs=8)
+        if not convnext.exists() and start == "none":
+            trained(index, convnext, seed=0)
+        elif not convnext.exists():
+            common |= {"model": MODEL, "arguments": ARGUMENTS, "weights": start}
+            fit(index, convnext, **common, lr=5e-3, epochs=20)
+        start = convnext / "weights.safetensors"
+        for network in (mobile, convnext):
+            named = _named(str(network), str(index), str(value))
+            yield replace(named, title=f"{data.name}, {network.name}")
     photos = sorted((SHARED / "photos" / "imagenet_sample").glob("*.jpg"))
     yield Photos(
-        "ImageNet sample photos",
+        "ImageNet sample photos, mobilenetv2",
         Classifier.load(f"timm:mobilenetv2_100@{WEIGHTS}"),
         [Record(path, None) for path in photos],
     )

@@ -58,7 +58,8 @@ class Level:
         What no sweep changes is in ``first``: what is known, or what a sweep from nothing gives.
         """
         for _ in range(sweeps):
-            values = torch.addcmul(first, self.step, neighbour_sums(values))
+            sums = neighbour_sums(values)
+            values = torch.addcmul(first, self.step, sums, out=sums)
         return values
 
 
