@@ -235,7 +235,7 @@ def audit_images(
     required = [requirement_of(words, names) for words in require]
     ordered = subjects.shuffled(seed)
     probe = ordered.open([0]).inputs
-    batch_size = batch_size or batch_for(probe)
+    batch_size = batch_for(probe, batch_size)
     settings = {"batch_size": batch_size, "seed": seed}
     entrants, left_out = line_up(classifier, probe, methods=methods, layers=layers, **settings)
     predicted = ordered.predicted(classifier, batch_size).argmax(1)

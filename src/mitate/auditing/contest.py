@@ -20,6 +20,7 @@ from mitate.auditing.values import Part, Values, best_first, mean_of
 from mitate.data.wording import counted
 from mitate.explain.flags import find_flags
 from mitate.models.classifier import Classifier
+from mitate.models.mode import USUAL_BATCH
 from mitate.progress import Advance, progress
 
 Tell = Callable[[str], None]
@@ -54,7 +55,7 @@ class Contest:
     pick: str
     options: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
-    batch_size: int = 16
+    batch_size: int = USUAL_BATCH
 
     @property
     def methods(self) -> list[Entrant]:

@@ -98,7 +98,7 @@ def measure(
         classes.to(device),
         masks,
         seed,
-        batch_size or batch_for(inputs),
+        batch_for(inputs, batch_size),
         advance,
     )
     with evaluating(classifier.network), torch.inference_mode(False), torch.no_grad():

@@ -106,7 +106,7 @@ def reliance(
         UsageError: masks of another size than the inputs, or no place.
     """
     _check(inputs, masks, objects, places)
-    size = batch_size or batch_for(inputs)
+    size = batch_for(inputs, batch_size)
     sample = Sample(classifier, inputs.detach(), classes, None, seed, size, advance)
     scorer = sample.scorer
     every = torch.arange(scorer.whole.shape[1], device=inputs.device).expand(len(inputs), -1)

@@ -21,6 +21,7 @@ from mitate.explain.explainer import Explainer
 from mitate.explain.scorer import Scorer
 from mitate.imputing import NOISE, impute
 from mitate.models.classifier import Classifier
+from mitate.models.mode import USUAL_BATCH
 from mitate.tensors import at_least_single, generators, replaced, rows, to_unit_range
 
 RANKINGS = {"pixels": "bilinear", "cells": "nearest"}
@@ -46,7 +47,7 @@ class Sample:
     classes: Int[Tensor, " b"]
     masks: Float[Tensor, "b H W"] | None = None
     seed: int = 0
-    batch_size: int = 16
+    batch_size: int = USUAL_BATCH
     advance: Advance = field(default=lambda forwards: None)
     spent: float = 0.0
     kept: dict[Any, Tensor] = field(default_factory=dict)

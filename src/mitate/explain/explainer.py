@@ -286,7 +286,7 @@ class Explainer:
         return [(place, self._grid(place, inputs, given)) for place, given in activations]
 
     def _batch(self, inputs: Tensor) -> int:
-        return self.batch_size or batch_for(inputs)
+        return batch_for(inputs, self.batch_size)
 
     def _in_batches(
         self, inputs: Tensor, wanted: Int[Tensor, "b k"] | None, top_k: int | None

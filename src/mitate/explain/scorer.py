@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mitate.explain.tap import Read
-from mitate.models.mode import at_full_speed, evaluating
+from mitate.models.mode import USUAL_BATCH, at_full_speed, evaluating
 from mitate.models.tasks import Task, likelihood
 from mitate.tensors import at_least_single, rows, to_unit_range
 
@@ -45,7 +45,7 @@ class Scorer:
     images: Float[Tensor, "b channels H W"]
     classes: Int[Tensor, "b k"]
     whole: Float[Tensor, "b n"]
-    batch_size: int = 16
+    batch_size: int = USUAL_BATCH
     advance: Advance = field(default=lambda forwards: None)
     task: Task = "single-label"
     quick: Callable[[Tensor], Tensor] | None = None

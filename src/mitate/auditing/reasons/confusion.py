@@ -26,6 +26,7 @@ from mitate.explain.explainer import Explainer
 from mitate.explain.inputs import prepare
 from mitate.explain.targets import UNKNOWN, Labels
 from mitate.models.classifier import Classifier
+from mitate.models.mode import USUAL_BATCH
 from mitate.progress import progress
 
 CONTRASTIVE = "hirescam"
@@ -110,7 +111,7 @@ def confused_pairs(
     mask_value: int | None = None,
     root: Path | None = None,
     top: int = 3,
-    batch_size: int = 16,
+    batch_size: int = USUAL_BATCH,
     shown: bool = True,
 ) -> tuple[ConfusedPair, ...]:
     """Explain the largest cells of the confusion matrix: why this class and not the true one.

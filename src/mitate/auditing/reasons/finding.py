@@ -28,6 +28,7 @@ from mitate.data.records import Record
 from mitate.explain.explainer import Explainer
 from mitate.explain.targets import UNKNOWN, Labels
 from mitate.models.classifier import Classifier
+from mitate.models.mode import USUAL_BATCH
 from mitate.progress import Advance, progress
 
 
@@ -42,7 +43,7 @@ def find_reasons(
     mask_value: int | None = None,
     root: Path | None = None,
     seed: int = 0,
-    batch_size: int = 16,
+    batch_size: int = USUAL_BATCH,
     shown: bool = True,
 ) -> Reasons:
     """Find groups of images that are decided alike, and tell those decided for a wrong reason.

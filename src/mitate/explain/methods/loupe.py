@@ -14,7 +14,7 @@ from mitate.explain.methods.small import Layers, agreement
 from mitate.explain.methods.table import Cost, method
 from mitate.explain.scorer import Scorer
 from mitate.models.tasks import Task
-from mitate.tensors import at_least_single, relative_to_maximum, resize_maps
+from mitate.tensors import at_least_single, relative_to_maximum, resize_maps, resizing
 
 BEGUN = 0.5  # the start's largest value
 RATE = 0.2  # what the cell of the steepest slope moves in a step, on masks in [0, 1]
@@ -150,7 +150,7 @@ class Search:
         classes = self.odds.shape[1]
         owners, places = numbers // classes, numbers % classes
         leaf = masks.detach().requires_grad_()
-        pixels = level_set(self.scorer.upsampled(leaf), level)
+        pixels = level_set(self._enlarged(leaf), level)
         kept = pixels if shows else 1 - pixels
         logits = self.scorer.masked_logits(owners, kept, self.behind[behind])
         self.scorer.advance(3 * len(owners))
@@ -162,6 +162,11 @@ class Search:
         if found is None:
             raise UsageError(NO_GRADIENT)
         return found / LIFT + price / masks[0].numel()
+
+    def _enlarged(self, masks: Float[Tensor, "n h w"]) -> Float[Tensor, "n 1 H W"]:
+        sides = zip(masks.shape[1:], self.scorer.images.shape[-2:], strict=True)
+        down, across = (resizing(cells, pixels).to(masks) for cells, pixels in sides)
+        return (down @ (masks @ across.mT))[:, None]
 
     def _odds_seen(self, logits: Tensor, owners: Tensor, places: Tensor) -> Float[Tensor, " n"]:
         """Log-odds of each mask's class; of an improbable one how its own logit moves.
