@@ -80,19 +80,17 @@ def find_way(
     Raises:
         LayerError: there is more than pooling, a norm and a linear layer behind this one.
     """
-    calls = [
-        call
-        for call in trace(classifier.network, inputs[:1], (*LINEAR, *NORMS))
-        if call.input is not None
-    ]
     means = activations.mean((-2, -1))
-    last = next((c for c in reversed(calls) if _gives(c, logits[:1], LINEAR)), None)
-    if last is not None and last.input is not None:
-        if _same(last.input, means[:1]):
-            return Way(last.module)
-        for call in reversed(calls):
-            if _gives(call, last.input, NORMS) and _same(call.input, means[:1]):
-                return Way(last.module, call.module)
+    calls = trace(classifier.network, inputs[:1], (*LINEAR, *NORMS))
+    linears = [call for call in reversed(calls) if isinstance(call.module, LINEAR)]
+    norms = [call for call in reversed(calls) if isinstance(call.module, NORMS)]
+    for linear in linears:
+        if _same(_given(linear, means), logits):
+            return Way(linear.module)
+        for norm in norms:
+            normed = _given(norm, means)
+            if normed is not None and _same(_given(linear, normed), logits):
+                return Way(linear.module, norm.module)
     raise LayerError(
         f"CAM needs pooling, at most a norm, and one linear layer behind {place.name!r}, and finds "
         "more: take the last layer before pooling, or method='hirescam', which is CAM where CAM is "
@@ -100,16 +98,23 @@ def find_way(
     )
 
 
-def _gives(call: Call, wanted: Tensor, kinds: tuple[type[nn.Module], ...]) -> bool:
-    return isinstance(call.module, kinds) and _same(call.output, wanted)
+def _given(call: Call, values: Float[Tensor, "b c"]) -> Float[Tensor, "b m"] | None:
+    """What a module makes of these values in the place of what it took; None for another number."""
+    if call.input is None or call.input[:1].numel() != values.shape[1]:
+        return None
+    taken = values.reshape(len(values), *call.input.shape[1:]).to(call.input.dtype)
+    with torch.no_grad():
+        given: Tensor = call.module.forward(taken)
+    return given.flatten(1)
 
 
 def _same(found: Tensor | None, wanted: Tensor) -> bool:
-    if found is None or found.numel() != wanted.numel():
+    """Whether the largest difference is one of rounding."""
+    if found is None or found.shape != wanted.shape:
         return False
-    ours, theirs = found.reshape(-1).double(), wanted.reshape(-1).double()
     coarse = ROUNDINGS * torch.finfo(found.dtype).eps
-    return bool((ours - theirs).abs().max() <= max(TOLERANCE, coarse) * theirs.abs().max())
+    apart = (found.double() - wanted.double()).abs().max()
+    return bool(apart <= max(TOLERANCE, coarse) * wanted.double().abs().max())
 
 
 def _through(

@@ -94,3 +94,19 @@ def test_cam_refuses_what_has_more_behind_it() -> None:
     network = networks.make("with relu")
     with pytest.raises(LayerError, match="method='hirescam'"):
         explainer(network, "cam", "tapped")(networks.make_images(1))
+
+
+def test_cam_is_found_though_no_two_forwards_agree() -> None:
+    """As where the rounding of one layer grows in those behind it, with weights drawn anew."""
+
+    class Restless(Normed):
+        calls = 0
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            return super().forward(images * (1 + 0.01 * self.calls))
+
+    network, every = Restless(nn.LayerNorm(6)).double().eval(), [[0, 1, 2, 3, 4]] * 3
+    made = explainer(network, "cam", "tapped", signed=True)(networks.make_images(3), targets=every)
+    rest = network.head(network.norm.bias).detach()
+    torch.testing.assert_close(made.maps.mean((-2, -1)) + rest, made.logits)
