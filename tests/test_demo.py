@@ -30,7 +30,7 @@ def test_a_short_one(short, tmp_path, capsys):
     with Image.open(result.figure) as figure:
         assert figure.format == "PNG"
     methods = [place.method for place in result.comparison.places()]
-    assert methods == ["gradcam", "scorecam", "random", "centre", "edges"]
+    assert methods == ["gradcam", "scorecam", "glance", "loupe", "random", "centre", "edges"]
     assert len(result.comparison) == 9  # the healthy one has no lesion
     assert "simulated" in result.report.read_text(encoding="utf-8")
     assert set(Classifier.load(tmp_path / "classifier").class_names) == set(CLASSES)
@@ -76,6 +76,7 @@ def test_the_whole(tmp_path, capsys):
     out = capsys.readouterr().out
     accuracy = float(out.partition("validation accuracy ")[2].split()[0])
     assert accuracy >= 0.90
-    for name in ("gradcam", "scorecam", "random (control)", "centre (control)", "edges (control)"):
+    controls = ("random (control)", "centre (control)", "edges (control)")
+    for name in ("gradcam", "scorecam", "glance", "loupe", *controls):
         assert name in out
     assert (tmp_path / "report.html").is_file()
