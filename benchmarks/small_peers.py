@@ -1,6 +1,8 @@
 """The peers' maps for ``benchmarks.small_things``, the likely best of each."""
 
+import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 
 import torch
 from torch import Tensor
@@ -41,9 +43,12 @@ def maps_of_peers(classifier: Classifier, inputs: Tensor) -> Iterator[tuple[str,
     ]
     for name, run, module, method in runs:
         try:
-            parts = [run(network, module, part, 1, method) for part in torch.split(inputs, BATCH)]
+            with redirect_stdout(sys.stderr):  # where grad-cam says that FullGrad has no layers
+                parts = [
+                    run(network, module, part, 1, method) for part in torch.split(inputs, BATCH)
+                ]
         except Exception as exc:  # whatever a peer raises is its answer
-            print(f"{name} left out: {type(exc).__name__}: {exc}", flush=True)
+            print(f"{name} left out: {type(exc).__name__}: {exc}", file=sys.stderr, flush=True)
             continue
         made = torch.cat([torch.as_tensor(part)[:, 0] for part in parts])
         yield name, made.float().clamp(min=0).nan_to_num(0)
