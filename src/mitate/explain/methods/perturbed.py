@@ -182,7 +182,7 @@ def blurred(images: Float[Tensor, "b channels H W"]) -> Float[Tensor, "b channel
 def _blurring(pixels: int, half: int) -> Float[Tensor, "pixels pixels"]:
     """The matrix that blurs a side: a product is ten times as fast as a long convolution."""
     apart = torch.arange(-half, half + 1)
-    bell = torch.exp(-((apart / (BLUR - 1)).double() ** 2) / 2)
+    bell = torch.exp(-((apart.double() / (BLUR - 1)) ** 2) / 2)
     places = (torch.arange(pixels)[:, None] + apart).abs()
     reflected = pixels - 1 - (pixels - 1 - places).abs()
     weights = torch.zeros(pixels, pixels, dtype=torch.float64)
