@@ -2,6 +2,7 @@ import random
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from mitate.tensors import (
     relative_to_maximum,
     replaced,
     resize_maps,
+    resizing,
     rows,
     to_unit_range,
     varies,
@@ -57,6 +59,23 @@ def test_bicubic_would_overshoot() -> None:
     assert raw.max() > 1
     assert raw.min() < 0
     torch.testing.assert_close(resize_maps(maps, (16, 16), "bicubic"), raw.clamp(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("size", "large"), [((5, 7), (23, 40)), ((1, 3), (4, 3)), ((6, 6), (4, 2))]
+)
+def test_two_products_resize_as_an_interpolation(
+    size: tuple[int, int], large: tuple[int, int]
+) -> None:
+    maps = torch.randn(2, *size, dtype=torch.float64, requires_grad=True)
+    down, across = (resizing(*sides) for sides in zip(size, large, strict=True))
+    made = down @ maps @ across.mT
+    expected = F.interpolate(maps[:, None], large, mode="bilinear", align_corners=False)[:, 0]
+    torch.testing.assert_close(made, expected)
+    slope = torch.randn_like(made)
+    torch.testing.assert_close(
+        torch.autograd.grad(made, maps, slope), torch.autograd.grad(expected, maps, slope)
+    )
 
 
 def test_the_same_size_is_the_same_map() -> None:
