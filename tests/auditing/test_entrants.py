@@ -26,7 +26,8 @@ def test_the_default(classifier, probe):
     entrants, left_out = line_up(classifier, probe)
     assert left_out == []
     assert names(entrants) == [
-        *(f"{method} stages.3" for method in METHODS_AT_AUTO),
+        *(f"{method} stages.3" for method in METHODS_AT_AUTO[:-1]),
+        "glance stem + stages.3",
         *(f"{m} stages.{stage}" for stage in (2, 1, 0) for m in ("hirescam", "layercam")),
         "random stages.3",
         "centre stages.3",
@@ -35,7 +36,7 @@ def test_the_default(classifier, probe):
         "other class: gradcam stages.3",
         "shifted: gradcam stages.3",
     ]
-    assert [one.is_control for one in entrants] == [False] * 12 + [True] * 6
+    assert [one.is_control for one in entrants] == [False] * 13 + [True] * 6
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,10 @@ from mitate.explain.methods import find_method
 from mitate.models.classifier import Classifier
 from mitate.tensors import generators
 
-# At the layer that auto takes: each cheap, each of another idea.
-METHODS_AT_AUTO = ("gradcam", "hirescam", "layercam", "gradcampp", "eigencam", "reciprocam")
+# At the layer, or the pair of layers, that auto takes: each cheap, each of another idea.
+METHODS_AT_AUTO = (
+    "gradcam", "hirescam", "layercam", "gradcampp", "eigencam", "reciprocam", "glance",
+)  # fmt: skip
 # At earlier layers: those that weight cell by cell. Pooled gradients mean little there.
 METHODS_AT_EARLIER = ("hirescam", "layercam")
 EARLIER, AUTO = "earlier", "auto"
@@ -106,8 +108,8 @@ def line_up(
     Args:
         classifier: what is explained.
         probe: an image such as those that are audited.
-        methods: names; None takes six at the layer that ``auto`` takes, and two of them at earlier
-            ones. What of these a network does not allow is left out.
+        methods: names; None takes seven at the layer that ``auto`` takes, and two of them at
+            earlier ones. What of these a network does not allow is left out.
         layers: names, ``auto`` and ``earlier`` (one a grid, see ``earlier_layers``); None takes
             auto, and the earlier layers for the methods that weight cell by cell.
         **settings: of ``Explainer``: batch_size and seed.
@@ -197,7 +199,7 @@ def _controls(
 ) -> Iterator[Entrant]:
     """Every control on the first contender's grid, edges on the finest, and two derived ones."""
     first = contenders[0]
-    finest = max(contenders, key=lambda one: one.cells)
+    finest = max(contenders, key=lambda one: (one.cells, not one.explainer.method.joins_layers))
     for name in CONTROLS:
         yield _contender(classifier, probe, name, first.layer, settings)
     if finest.layer != first.layer:
