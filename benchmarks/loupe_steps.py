@@ -11,7 +11,7 @@ step being three forwards) in mitate's own steps. Best of several rounds, by tur
 
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 from unittest.mock import patch
@@ -36,14 +36,10 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], tuple[int, int]]] = {
 }
 
 
+@patch.object(loupe, "SETTLED", 0.0)
 def main(*names: str) -> None:
     """Print a line a network."""
     warnings.simplefilter("ignore")
-    with patch.object(loupe, "SETTLED", 0.0):
-        _main(names)
-
-
-def _main(names: Sequence[str]) -> None:
     print("| network | size | inductor / plain step | mitate / plain step | loupe / its steps |")
     print("| --- | --- | --- | --- | --- |")
     for name in names or NETWORKS:

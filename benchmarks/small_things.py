@@ -7,9 +7,9 @@ Without arguments it takes the demo's paddy photos, and the coffee leaves and ma
 this checkout, each by a MobileNetV2 that starts from ImageNet's weights and by the demo's ConvNeXt,
 which goes from one set to the next; and the sample photos by the MobileNetV2 as it is. What is not
 trained yet is trained under out/small, and the tables are written to benchmarks/SMALL_THINGS.md;
---photos takes another number of each than 80, --most leaves out methods
-of more forwards an image, --methods all but some, and --peers adds the peers' maps (of the extra
-``peers``). With --quick it takes four photos and three methods and writes nothing.
+--photos takes another number of each than 80, --most leaves out methods of more forwards an image,
+--methods all but some, and --peers adds the peers' maps (of the extra ``peers``). With --quick it
+takes four photos and three methods and writes nothing.
 """
 
 import argparse
@@ -255,8 +255,10 @@ def _opened(photos: Photos, number: int) -> tuple[Tensor, Tensor | None]:
     )
     if photos.masks is None:
         return prepare(photos.classifier, [shot.photo for shot in opened]).inputs, None
-    marked = [(shot.photo, shot.mask) for shot in opened if shot.mask is not None]
-    kept = evenly([(photo, mask) for photo, mask in marked if mask.any()], number)
+    marked = [
+        (shot.photo, shot.mask) for shot in opened if shot.mask is not None and shot.mask.any()
+    ]
+    kept = evenly(marked, number)
     masks = torch.stack([torch.from_numpy(mask) for _, mask in kept])
     return prepare(photos.classifier, [photo for photo, _ in kept]).inputs, masks
 

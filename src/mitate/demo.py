@@ -30,7 +30,7 @@ ARGUMENTS = {
 }
 SYMPTOM = 2
 MEASURED_PHOTOS = 60
-SMALL = ("glance", "loupe")  # mitate's own methods, for small things
+GLANCE, LOUPE = "glance", "loupe"  # mitate's own methods, for small things
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,16 @@ def run_demo(
     tell(f"training a small ConvNeXt from scratch, {EPOCHS} epochs at {PIXELS} px")
     fitted = trained(index, folder / "classifier", seed)
     judged = read_dataset(index).split("valid")
-    methods = ("gradcam", *(["scorecam"] if scorecam else []), "loupe")
+    familiar = ("gradcam", "scorecam") if scorecam else ("gradcam",)
     tell("explaining one photo of each class")
     explained = explain_photos(
-        fitted.classifier, one_a_class(judged.records), folder / "maps", methods=methods
+        fitted.classifier, one_a_class(judged.records), folder / "maps", methods=(*familiar, LOUPE)
     )
     tell("measuring where the maps lie, and writing the report")
     return Demo(
         accuracy=fitted.scores.accuracy,
         photos=len(judged),
-        comparison=measured(fitted.classifier, judged, (*methods[:-1], *SMALL)),
+        comparison=measured(fitted.classifier, judged, (*familiar, GLANCE, LOUPE)),
         figure=explained.figures[0],
         report=reported(fitted.classifier, judged, folder / "report.html"),
     )
