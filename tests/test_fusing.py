@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from mitate import Classifier, Explainer, imports
+from mitate import Classifier, Explainer, imports, onednn
 from mitate.explain.scorer import Scorer
 from mitate.fusing import Fusing, joining, mode, pays, pending
 from mitate.fusing.pending import Pending, Recipe
 from mitate.models.mode import as_written
 
-if not mode._has_operations():
+if not onednn.has_operations():
     pytest.skip("oneDNN's fused operations are of x86 processors", allow_module_level=True)
 
 Done = list[tuple[bool, str | None, bool]]  # convolution, activation, added

@@ -134,11 +134,21 @@ def test_the_slope_of_fixed_weights(kind):
     assert gradient.shape == rows.shape
 
 
+@pytest.mark.parametrize("gaining", [True, False])
+@pytest.mark.parametrize("laid", [lambda rows: rows, lambda rows: rows.t().contiguous().t()])
+def test_products_with_a_weight_as_it_lies(monkeypatch, gaining, laid):
+    """By oneDNN where it gains, whatever the order of rows in memory, and without it."""
+    monkeypatch.setattr(linears, "gains", lambda: gaining)
+    rows, weight = laid(_random(600, 256)), _random(256, 320, seed=1)
+    exact = rows.double() @ weight.double()
+    torch.testing.assert_close(linears._product(rows, weight).double(), exact, rtol=1e-4, atol=1e-4)
+
+
 def test_places_that_are_alike_are_multiplied_once(monkeypatch):
     rows, weight = _random(3, 120, 300).requires_grad_(), _random(200, 300)
     output = fixed_linear(rows, weight)
     multiplied = []
-    monkeypatch.setattr(linears, "linear", lambda a, b: (multiplied.append(len(a)), a @ b.t())[1])
+    monkeypatch.setattr(linears, "_product", lambda a, b: (multiplied.append(len(a)), a @ b)[1])
     slopes = (SLOPES["alike"](), SLOPES["one place"](), SLOPES["all"]())
     for slope in slopes:
         torch.autograd.grad(output, rows, slope.reshape(3, 120, 200), retain_graph=True)

@@ -22,6 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from mitate import onednn
+
 FEWEST_ROWS, LEAST_WORK = 256, 15_000_000  # below them the detour costs more than it saves
 
 
@@ -68,35 +70,51 @@ def fixed_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
     return result
 
 
+def is_fixed(node: Any) -> bool:
+    """Whether a node of the graph is a ``fixed_linear``; it has saved weight, bias and result."""
+    return getattr(type(node), "_forward_cls", None) is _Fixed
+
+
 class _Fixed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(weight)
-        return linear(input, weight, bias)
+        result = linear(input, weight, bias)
+        ctx.save_for_backward(weight, bias, result)
+        return result
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None]:
-        (weight,), (slope,) = ctx.saved_tensors, slopes
-        turned = weight.t()
+        (weight, *_), (slope,) = ctx.saved_tensors, slopes
         if torch.is_grad_enabled() or slope.ndim < 3:  # differentiated again, or of no places
-            return linear(slope, turned), None, None
-        result = _by_what_differs(slope.reshape(len(slope), -1, len(weight)), turned)
+            return linear(slope, weight.t()), None, None
+        result = _by_what_differs(slope.reshape(len(slope), -1, len(weight)), weight)
         return result.reshape(*slope.shape[:-1], -1), None, None
 
 
 def _by_what_differs(rows: Tensor, weight: Tensor) -> Tensor:
-    """A linear layer of (images, places, channels), with places that are alike, or zero, once."""
+    """Rows (images, places, n) times a weight (n, m); places that are alike, or zero, once."""
     first, last = rows[:, 0], rows[:, -1]
     if torch.equal(first, last) and torch.equal(rows, first[:, None].expand_as(rows)):
-        return linear(first, weight)[:, None].expand(-1, rows.shape[1], -1)
+        return _product(first, weight)[:, None].expand(-1, rows.shape[1], -1)
     flat = rows.flatten(0, 1)
     if not last.any():
         told = flat.any(dim=1)
         if 2 * int(told.sum()) < len(flat):
-            result = rows.new_zeros(len(flat), len(weight))
-            result[told] = linear(flat[told], weight)
+            result = rows.new_zeros(len(flat), weight.shape[1])
+            result[told] = _product(flat[told], weight)
             return result
-    return linear(flat, weight)
+    return _product(flat, weight)
+
+
+def _product(rows: Tensor, weight: Tensor) -> Tensor:
+    """Rows (r, n) times a weight (n, m), unrecorded.
+
+    oneDNN's own linear layer takes the weight as it lies; a convolution copies it first, each time.
+    """
+    if not (gains() and onednn.has_operations() and _is_large(rows, weight.t())):
+        return rows @ weight
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight.t(), None, "none", [], "")
+    return result
 
 
 @cache

@@ -1,4 +1,7 @@
-"""Which convolutions oneDNN does: there channels that lie last are fastest."""
+"""What oneDNN does on a CPU: convolutions, fastest of channels that lie last, and fused layers."""
+
+import platform
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -7,3 +10,11 @@ from torch import Tensor
 def convolves(images: Tensor) -> bool:
     """Whether they are of float32 and on a CPU, and this PyTorch has oneDNN."""
     return images.dtype == torch.float32 and images.device.type == "cpu" and torch._C._has_mkldnn
+
+
+@cache
+def has_operations() -> bool:
+    """Whether PyTorch hands it a layer with what follows in one go, on this kind of processor."""
+    ops = torch.ops.mkldnn
+    found = hasattr(ops, "_convolution_pointwise") and hasattr(ops, "_linear_pointwise")
+    return found and platform.machine() in ("x86_64", "AMD64")

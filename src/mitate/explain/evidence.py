@@ -22,13 +22,15 @@ from mitate.explain.grid import Grid
 from mitate.explain.guided import Guidance
 from mitate.explain.head import Head, find_head
 from mitate.explain.layers import possible_prefixes
+from mitate.explain.methods.table import OF_SCORES
+from mitate.explain.pooled import behind
 from mitate.explain.scorer import Advance, Scorer
 from mitate.explain.suffix import Suffix, Traced
 from mitate.explain.tap import Place, TappedForward, tapped_forward
 from mitate.models.classifier import Classifier
 from mitate.tensors import at_least_single, generators, with_noise
 
-DIFFERENTIATED = {"gradients", "pyramid", "curvature", "attention"}
+DIFFERENTIATED = {"pyramid", "curvature", "attention"} | OF_SCORES
 
 
 def plain_score(logits: Float[Tensor, "b n"], classes: Int[Tensor, "b k"]) -> Tensor:
@@ -86,6 +88,17 @@ class Evidence:
     def gradients(self) -> Float[Tensor, "b k c h w"]:
         """Of every target's score, at the layer."""
         return self._spatial(self.forward.gradients(self._scores)[self.index])
+
+    @cached_property
+    def mean_gradients(self) -> Float[Tensor, "b k c"]:
+        """Their mean over the layer's cells, without them where it can be told so."""
+        found = behind(self._scores, self.forward.activations[self.index], self.grid)
+        if found is None or self.forward.recorded or "gradients" in vars(self):
+            return self.gradients.mean((-2, -1))
+        slopes = [
+            self.forward.slopes_at(score, [found.edge])[0] for score in self._scores.unbind(1)
+        ]
+        return torch.stack([found.mean(slope) for slope in slopes], dim=1)
 
     @cached_property
     def pyramid(self) -> list[tuple[Tensor, Tensor]]:

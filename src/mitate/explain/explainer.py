@@ -25,7 +25,7 @@ from mitate.explain.fusion import checked_fusion, fused
 from mitate.explain.grid import Grid
 from mitate.explain.inputs import Images, prepare
 from mitate.explain.methods import Method
-from mitate.explain.methods.table import BACKWARD
+from mitate.explain.methods.table import BACKWARD, OF_SCORES
 from mitate.explain.names import AND, LayerSpec, resolve, split
 from mitate.explain.outputs import Target, TargetFunctions, named_functions, together
 from mitate.explain.suffix import Traced
@@ -432,9 +432,9 @@ def _is_auto(spec: LayerSpec) -> bool:
 
 def _blind(evidence: Sequence[Evidence], needs: Sequence[str]) -> Bool[Tensor, "b k"] | None:
     """Where no layer sees a gradient; None where none was asked for."""
-    if "gradients" not in needs:
+    if (need := next((need for need in needs if need in OF_SCORES), None)) is None:
         return None
-    return torch.stack([unseen(seen.gradients) for seen in evidence]).all(0)
+    return torch.stack([unseen(getattr(seen, need)) for seen in evidence]).all(0)
 
 
 def as_classifier(model: Any) -> Classifier:

@@ -24,13 +24,14 @@ from mitate.explain.grid import Grid
 from mitate.explain.head import Way
 from mitate.explain.lowering import PlainPooling, decompositions
 from mitate.explain.methods import Method
+from mitate.explain.methods.table import OF_SCORES
 from mitate.explain.tap import Place, tapped_forward
 from mitate.explain.targets import top_classes
 from mitate.models.classifier import Classifier
 from mitate.models.mode import as_written, evaluating
 from mitate.tensors import at_least_single
 
-TRACEABLE = {"activations", "gradients", "head", "classes", "grid", "images"}
+TRACEABLE = OF_SCORES | {"activations", "head", "classes", "grid", "images"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Plan:
     @property
     def differentiates(self) -> bool:
         """Whether gradients are needed."""
-        return "gradients" in self.method.needs
+        return not OF_SCORES.isdisjoint(self.method.needs)
 
     def graph(self, *given: Tensor, top_k: int) -> GraphModule:
         """The graph for batches like this one.
@@ -136,6 +137,7 @@ class Plan:
             }
             if self.differentiates:
                 evidence["gradients"] = spatial[layers + index]
+                evidence["mean_gradients"] = spatial[layers + index].mean((-2, -1))
             if self.ways:
                 evidence["head"] = self.ways[index].head(spatial[index])
             given = [evidence[need] for need in self.method.needs]

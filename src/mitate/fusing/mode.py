@@ -1,8 +1,6 @@
 """The mode in which a network is run while its layers are put off."""
 
-import platform
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from typing import Any
 from weakref import ref
 
@@ -84,18 +82,11 @@ def pays(images: Tensor) -> bool:
     return (
         onednn.convolves(images)
         and images.numel() >= FEWEST_INPUTS
-        and _has_operations()
+        and onednn.has_operations()
         and type(images) is Tensor
         and not torch.is_autocast_enabled("cpu")
         and not torch._C._functorch.is_functorch_wrapped_tensor(images)
     )
-
-
-@cache
-def _has_operations() -> bool:
-    ops = torch.ops.mkldnn
-    found = hasattr(ops, "_convolution_pointwise") and hasattr(ops, "_linear_pointwise")
-    return found and platform.machine() in ("x86_64", "AMD64")
 
 
 def _writes(func: Callable[..., Any], args: tuple[Any, ...], named: Mapping[str, Any]) -> bool:

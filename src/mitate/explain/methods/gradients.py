@@ -20,10 +20,10 @@ POLE = 1e-3  # the nearest that 2 + S g comes to zero where activations are nega
     cite="Selvaraju et al. 2017, doi:10.1109/ICCV.2017.74",
 )
 def gradcam(
-    activations: Float[Tensor, "b c h w"], gradients: Float[Tensor, "b k c h w"]
+    activations: Float[Tensor, "b c h w"], mean_gradients: Float[Tensor, "b k c"]
 ) -> Float[Tensor, "b k c"]:
     """Channels weighted by their mean gradient, summed, positive part (eq. 1-2)."""
-    return gradients.mean((-2, -1))
+    return mean_gradients
 
 
 @weighting(

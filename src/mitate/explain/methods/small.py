@@ -37,7 +37,8 @@ def glance(pyramid: Layers) -> Float[Tensor, "b k h w"]:
 def agreement(pyramid: Layers, sharpness: int = 1) -> Float[Tensor, "b k h w"]:
     """Grad-CAM at the layer of the largest cells times powers of HiResCAM at the others."""
     maps = [hirescam(*layer) for layer in pyramid[:-1] or pyramid]
-    product: Tensor = gradcam(*pyramid[-1])
+    activations, gradients = pyramid[-1]
+    product: Tensor = gradcam(activations, gradients.mean((-2, -1)))
     for layer in reversed(maps):
         product = resize_maps(relative_to_maximum(product), layer.shape[-2:])
         product = product * relative_to_maximum(layer) ** sharpness

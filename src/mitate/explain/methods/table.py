@@ -18,6 +18,7 @@ from mitate.explain.methods.components import first_component
 EVIDENCE: dict[str, str] = {
     "activations": "what the layer gave (b, c, h, w)",
     "gradients": "of every target's score with respect to the activations (b, k, c, h, w)",
+    "mean_gradients": "their mean over the layer's cells (b, k, c)",
     "pyramid": "activations and gradients of every layer, the finest grid first",
     "curvature": "each score's Hessian times the activations (b, k, c, h, w)",
     "noisy": "samples and spread -> activations and gradients of noisy images, one after the other",
@@ -35,11 +36,11 @@ EVIDENCE: dict[str, str] = {
     "generators": "a random generator an image, seeded by the user's seed and the image",
 }
 OF_PIXELS = {"slopes", "guided", "fullgradients"}
-DERIVED = {"gradients", "pyramid", "curvature", "noisy", "attention"} | OF_PIXELS
+OF_SCORES = {"gradients", "mean_gradients"}
+DERIVED = {"pyramid", "curvature", "noisy", "attention"} | OF_SCORES | OF_PIXELS
 FLAT = {"scorer", "pyramid", "suffix", "attention", "images", "grid"} | OF_PIXELS  # of images only
-AT_A_LAYER = {
+AT_A_LAYER = OF_SCORES | {
     "activations",
-    "gradients",
     "pyramid",
     "curvature",
     "noisy",
@@ -55,6 +56,7 @@ WORD_OF = {
     "guided": "gradients of pixels and of the layer",
     "fullgradients": "gradients of pixels and biases",
     "gradients": "gradients",
+    "mean_gradients": "gradients",
     "pyramid": "gradients of several layers",
     "curvature": "gradients",
     "noisy": "gradients of noisy images",
@@ -186,7 +188,8 @@ class Method:
     @property
     def can_teach(self) -> bool:
         """Whether its maps can be differentiated with respect to the weights."""
-        return "gradients" in self.needs and {"activations", "gradients"} >= set(self.needs)
+        needs = set(self.needs)
+        return not OF_SCORES.isdisjoint(needs) and OF_SCORES | {"activations"} >= needs
 
     @property
     def takes_volumes(self) -> bool:

@@ -1,0 +1,140 @@
+"""A small ConvNeXt taught by another network, where no weights of a trained one are at hand.
+
+python -m benchmarks.distilling OUT [--steps N]
+
+It learns to answer as an ImageNet MobileNetV2 does to parts of pictures, without labels (Hinton et
+al. 2015, arXiv:1503.02531): half of each batch are parts of the sample photos, the rest of the
+training photos of leaves and tiles. So it is a ConvNeXt that knows ImageNet's classes on these
+photos, and only there: it is judged on photos that it was taught with.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from mitate import Classifier
+from mitate.data.dataset import read_dataset
+from mitate.data.decoding import read_image
+from mitate.demo import ARGUMENTS, MODEL
+from mitate.progress import progress
+from mitate.training.start import SCRATCH, start
+
+SHARED = Path("../shared")
+WEIGHTS = SHARED / "weights" / "mobilenetv2_100.imagenet1k.safetensors"
+PHOTOS = SHARED / "photos" / "imagenet_sample"
+FOLDERS = ("coffee_leaf/index.csv", "magnetic_tile/index.csv", "tomato10")
+KEPT = 256  # pixels of a picture's shorter side that are kept in memory
+SIDE, BATCH, STEPS, RATE = 160, 32, 2500, 4e-3
+LEAST, TEMPERATURE = 0.25, 2.0  # share of a picture in a part; how soft the answers are made
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Parts of pictures, drawn with a seed.
+
+    Attributes:
+        pools: each gives as many of a batch.
+        generator: of what is drawn.
+    """
+
+    pools: Sequence[Sequence[Path]]
+    generator: np.random.Generator
+
+    def batch(self, number: int, opened: dict[Path, Image.Image]) -> Tensor:
+        """So many parts (number, 3, SIDE, SIDE) of values in [0, 1]."""
+        drawn = [self.pools[index % len(self.pools)] for index in range(number)]
+        return torch.stack([self._part(pool, opened) for pool in drawn])
+
+    def _part(self, pool: Sequence[Path], opened: dict[Path, Image.Image]) -> Tensor:
+        path = pool[int(self.generator.integers(len(pool)))]
+        if path not in opened:
+            opened[path] = _kept(read_image(path))
+        picture, uniform = opened[path], self.generator.uniform
+        area, aspect = uniform(LEAST, 1), np.exp(uniform(-0.3, 0.3))
+        width, height = (
+            min(1.0, np.sqrt(area * ratio)) * side
+            for side, ratio in zip(picture.size, (aspect, 1 / aspect), strict=True)
+        )
+        left = uniform(0, picture.width - width)
+        top = uniform(0, picture.height - height)
+        box = (left, top, left + width, top + height)
+        part = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box))
+        part = part[:, ::-1] if uniform() < 0.5 else part
+        return torch.from_numpy(part.copy()).movedim(-1, 0).float() / 255
+
+
+def taught(
+    folder: Path, teacher: Classifier, pools: Sequence[Sequence[Path]], steps: int = STEPS
+) -> Classifier:
+    """The demo's ConvNeXt with the teacher's classes, saved in ``folder``."""
+    student, _ = start(MODEL, SCRATCH, teacher.class_names, (SIDE, SIDE), "squash", 0, ARGUMENTS)
+    network, preprocessing = student.network, student.preprocessing
+    assert preprocessing is not None
+    mean, std = (torch.tensor(of)[:, None, None] for of in (preprocessing.mean, preprocessing.std))
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=RATE, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
+    parts = Parts(pools, np.random.default_rng(0))
+    opened: dict[Path, Image.Image] = {}
+    network.train()
+    with progress("taught", steps, shown=True) as advance:
+        for _ in range(steps):
+            images = (parts.batch(BATCH, opened) - mean) / std
+            told = F.log_softmax(teacher.logits(images) / TEMPERATURE, dim=1)
+            said = F.log_softmax(network(images) / TEMPERATURE, dim=1)
+            loss = F.kl_div(said, told, reduction="batchmean", log_target=True) * TEMPERATURE**2
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+            schedule.step()
+            advance(1)
+    print(f"divergence in the last batch: {loss.item():.3f}")
+    network.eval()
+    return student.save(folder)
+
+
+def agreement(student: Classifier, teacher: Classifier, photos: Sequence[Path]) -> float:
+    """The share of whole photos to which both give the same class first."""
+    opened = [read_image(path) for path in photos]
+    answers = [one.logits(one.inputs(opened)).argmax(1) for one in (student, teacher)]
+    return float((answers[0] == answers[1]).float().mean())
+
+
+def pictures() -> list[list[Path]]:
+    """The sample photos, and the training photos of the sets beside this checkout."""
+    sets = [read_dataset(SHARED / "data" / folder).split("train") for folder in FOLDERS]
+    others = [record.path for dataset in sets for record in dataset.records]
+    return [sorted(PHOTOS.glob("*.jpg")), others]
+
+
+def teacher() -> Classifier:
+    """The MobileNetV2 with ImageNet's weights."""
+    return Classifier.load(f"timm:mobilenetv2_100@{WEIGHTS}")
+
+
+def _kept(picture: Image.Image) -> Image.Image:
+    scale = KEPT / min(picture.size)
+    size = (round(picture.width * scale), round(picture.height * scale))
+    return picture if scale >= 1 else picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def main() -> None:
+    """Teach it, and say how far it agrees."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.distilling")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    given = parser.parse_args()
+    pools, knows = pictures(), teacher()
+    student = taught(given.out, knows, pools, given.steps)
+    print(f"the same first class on {agreement(student, knows, pools[0]):.2f} of the photos")
+
+
+if __name__ == "__main__":
+    main()
