@@ -39,6 +39,31 @@ def plain_score(logits: Float[Tensor, "b n"], classes: Int[Tensor, "b k"]) -> Te
 
 
 @dataclass
+class Derivatives:
+    """The scores of one batch and their gradients, found once for all the layers of a forward.
+
+    Attributes:
+        forward: the tapped forward of the images.
+        classes: the explained classes.
+        score: from logits (b, n) and classes (b, k) to what is differentiated (b, k).
+    """
+
+    forward: TappedForward
+    classes: Int[Tensor, "b k"]
+    score: Score
+
+    @cached_property
+    def scores(self) -> Float[Tensor, "b k"]:
+        """What is differentiated."""
+        return self.score(self.forward.logits, self.classes)
+
+    @cached_property
+    def gradients(self) -> tuple[Tensor, ...]:
+        """Of every score, at every place: (b, k, ...) in its layout, by one backward a score."""
+        return self.forward.gradients(self.scores)
+
+
+@dataclass
 class Evidence:
     """One batch, one layer; or several layers at once for a method that asks for ``pyramid``.
 
@@ -47,6 +72,7 @@ class Evidence:
         inputs: the preprocessed images.
         classes: the explained classes.
         forward: the tapped forward of the images.
+        derivatives: the scores, and their gradients at all the forward's places.
         index: which of the forward's places.
         place: that layer.
         grid: where its spatial axes are.
@@ -63,6 +89,7 @@ class Evidence:
     inputs: Float[Tensor, "b channels *pixels"]
     classes: Int[Tensor, "b k"]
     forward: TappedForward
+    derivatives: Derivatives
     index: int
     place: Place
     grid: Grid
@@ -87,23 +114,22 @@ class Evidence:
     @cached_property
     def gradients(self) -> Float[Tensor, "b k c h w"]:
         """Of every target's score, at the layer."""
-        return self._spatial(self.forward.gradients(self._scores)[self.index])
+        return self._spatial(self.derivatives.gradients[self.index])
 
     @cached_property
     def mean_gradients(self) -> Float[Tensor, "b k c"]:
         """Their mean over the layer's cells, without them where it can be told so."""
-        found = behind(self._scores, self.forward.activations[self.index], self.grid)
-        if found is None or self.forward.recorded or "gradients" in vars(self):
+        (kept, *others), scores = self.forward.activations, self.derivatives.scores
+        found = None if others else behind(scores, kept, self.grid)
+        if found is None or self.forward.recorded:
             return self.gradients.mean((-2, -1))
-        slopes = [
-            self.forward.slopes_at(score, [found.edge])[0] for score in self._scores.unbind(1)
-        ]
-        return torch.stack([found.mean(slope) for slope in slopes], dim=1)
+        slopes = (self.forward.slopes_at(score, [found.edge]) for score in scores.unbind(1))
+        return torch.stack([found.mean(slope) for (slope,) in slopes], dim=1)
 
     @cached_property
     def pyramid(self) -> list[tuple[Tensor, Tensor]]:
         """Activations and gradients of all the forward's places, by one backward a target."""
-        kept, slopes = self.forward.activations, self.forward.gradients(self._scores)
+        kept, slopes = self.forward.activations, self.derivatives.gradients
         spatial = [
             (
                 at_least_single(grid.spatial(activation.detach())),
@@ -116,7 +142,7 @@ class Evidence:
     @cached_property
     def curvature(self) -> Float[Tensor, "b k c h w"]:
         """Each score's Hessian at the layer, times the activations."""
-        return self._spatial(self.forward.curvature(self._scores, self.index))
+        return self._spatial(self.forward.curvature(self.derivatives.scores, self.index))
 
     @property
     def noisy(self) -> Callable[[int, float], Iterator[tuple[Tensor, Tensor]]]:
@@ -219,10 +245,6 @@ class Evidence:
     def generators(self) -> list[torch.Generator]:
         """A random generator an image."""
         return generators(self.seed, list(self.inputs))
-
-    @cached_property
-    def _scores(self) -> Float[Tensor, "b k"]:
-        return self.score(self.forward.logits, self.classes)
 
     def _spatial(self, tensor: Tensor) -> Tensor:
         return at_least_single(self.grid.spatial(tensor))

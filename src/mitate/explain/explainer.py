@@ -18,7 +18,7 @@ from mitate.explain import layers
 from mitate.explain.augmentation import VARIANTS, averaged
 from mitate.explain.choice import choose
 from mitate.explain.contrast import checked_contrast
-from mitate.explain.evidence import DIFFERENTIATED, Evidence, plain_score
+from mitate.explain.evidence import DIFFERENTIATED, Derivatives, Evidence, plain_score
 from mitate.explain.explanation import Explanation, joined
 from mitate.explain.flags import find_flags, unseen
 from mitate.explain.fusion import checked_fusion, fused
@@ -343,17 +343,19 @@ class Explainer:
         logits = forward.logits.detach()
         class_names = self._names(logits.shape[1])
         classes = top_classes(logits, top_k) if wanted is None else wanted.to(logits.device)
-        looked_at = self._looked_at(places, inputs, forward)
+        looked_at, score = self._looked_at(places, inputs, forward), self.contrast or plain_score
+        derivatives = Derivatives(forward, classes, score)
         evidence = [
             Evidence(
                 self.classifier,
                 inputs,
                 classes,
                 forward,
+                derivatives,
                 index,
                 place,
                 grid,
-                self.contrast or plain_score,
+                score,
                 self._batch(inputs),
                 self.seed,
                 self._traces,
@@ -397,19 +399,27 @@ class Explainer:
         )
 
     def _cost(self, seen: Evidence) -> float:
-        """Forward-equivalents an image at one layer, but for the forward that all layers share."""
+        """Forward-equivalents an image at one layer, but for what all layers share.
+
+        That is the forward, and beyond the first layer the backward of the scores.
+        """
         masked = self.method.cost.per_channel > 0
         live = round(float(varies(seen.activations).sum(1).float().mean())) if masked else 0
-        return (
-            self.method.cost.of(live, seen.classes.shape[1], seen.grid.cells, self.options)
-            - self.method.cost.forwards
-        )
+        classes = seen.classes.shape[1]
+        shared = BACKWARD * classes if seen.index and self._shares_gradients else 0
+        whole = self.method.cost.of(live, classes, seen.grid.cells, self.options)
+        return whole - self.method.cost.forwards - shared
 
     def _spent(self, told: float, evidence: Sequence[Evidence]) -> float:
         """Forward-equivalents an image: what was told, the images' own forward and gradients."""
         derived = not DIFFERENTIATED.isdisjoint(self.method.needs)
-        classes = sum(seen.classes.shape[1] for seen in evidence) if derived else 0
-        return 1 + told + BACKWARD * classes
+        counted = evidence[: 1 if self._shares_gradients else None] if derived else ()
+        return 1 + told + BACKWARD * sum(seen.classes.shape[1] for seen in counted)
+
+    @property
+    def _shares_gradients(self) -> bool:
+        """Whether one backward a score serves all layers."""
+        return not OF_SCORES.isdisjoint(self.method.needs)
 
     def _names(self, classes: int) -> tuple[str, ...]:
         names = self.classifier.class_names

@@ -7,6 +7,7 @@ same forward.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -142,7 +143,7 @@ class Scorer:
         self, pictures: Float[Tensor, "n channels H W"]
     ) -> Float[Tensor, "n classes"]:
         """All logits of pictures, without gradients."""
-        with evaluating(self.network), torch.no_grad():
+        with self._evaluating(recorded=False), torch.no_grad():
             return self._run(pictures.to(self.images.dtype))
 
     def masked_logits(
@@ -152,12 +153,17 @@ class Scorer:
         behind: Float[Tensor, "b channels H W"] | None = None,
     ) -> Float[Tensor, "n classes"]:
         """All logits of the owners' images times the masks; differentiable where the masks are."""
-        with evaluating(self.network), torch.set_grad_enabled(masks.requires_grad):
+        recorded = masks.requires_grad
+        with self._evaluating(recorded=recorded), torch.set_grad_enabled(recorded):
             shown = masks.to(self.images.dtype)
             images = rows(self.images, owners)
             if behind is None:
                 return self._run(images * shown)
             return self._run(torch.lerp(rows(behind, owners).to(images.dtype), images, shown))
+
+    def _evaluating(self, *, recorded: bool) -> AbstractContextManager[None]:
+        """Evaluation mode, where the network itself is run."""
+        return nullcontext() if self.quick and not recorded else evaluating(self.network)
 
     def _run(self, pictures: Tensor) -> Tensor:
         if self.quick and not torch.is_grad_enabled():

@@ -121,6 +121,22 @@ def test_several_layers_are_fused_on_the_finest_grid(fusion: str) -> None:
     torch.testing.assert_close(listed(images, targets=targets).maps, expected)
 
 
+@pytest.mark.parametrize(("method", "passes"), [("gradcam", 2), ("layercam", 2), ("eigencam", 0)])
+def test_one_backward_a_class_serves_all_layers(
+    method: str, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, images = networks.make("with relu"), networks.make_images(2)
+    explain = Explainer(Classifier.from_module(network), method, "stem + tapped")
+    done = []
+    backward = torch.autograd.grad
+    monkeypatch.setattr(
+        torch.autograd, "grad", lambda *given, **named: done.append(1) or backward(*given, **named)
+    )
+    made = explain(images, top_k=2)
+    assert len(done) == passes
+    assert made.cost == 1 + 2 * passes
+
+
 def test_the_product_of_what_speaks_against_is_nothing() -> None:
     signed = [torch.tensor([[[[1.0, -2.0, 0.5]]]]), torch.tensor([[[[1.0, -1.0, -1.0]]]])]
     assert fused(signed, "product").tolist() == [[[[0.5, 0.0, 0.0]]]]
