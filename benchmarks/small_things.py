@@ -3,9 +3,10 @@
 python -m benchmarks.small_things [--quick] [--photos N] [--most N] [--methods NAME,…] [--peers]
                                   [CLASSIFIER DATA MASK_VALUE SPLIT]
 
-Without arguments it takes the demo's paddy photos, and the coffee leaves and magnetic tiles beside
-this checkout, each by a MobileNetV2 that starts from ImageNet's weights and by the demo's ConvNeXt,
-which goes from one set to the next; and the sample photos by the MobileNetV2 as it is. What is not
+Without arguments it takes the demo's paddy photos, and the coffee leaves, magnetic tiles and sample
+photos beside this checkout, each by a MobileNetV2 that starts from ImageNet's weights and by the
+demo's ConvNeXt. That one goes from paddy to the coffee leaves; tiles and photos, which it does not
+learn from their labels, it is taught by the MobileNetV2 (benchmarks.distilling). What is not
 trained yet is trained under out/small, and the tables are written to benchmarks/SMALL_THINGS.md;
 --photos takes another number of each than 80, --most leaves out methods of more forwards an image,
 --methods all but some, and --peers adds the peers' maps (of the extra ``peers``). With --quick it
@@ -25,6 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.distilling import PHOTOS as PHOTOS_BESIDE
+from benchmarks.distilling import SHARED, WEIGHTS, pictures, taught_twice, teacher, tiles
 from benchmarks.small_peers import maps_of_peers
 from mitate import Classifier, Explainer
 from mitate.auditing.intervals import Interval, mean_interval, paired_interval
@@ -43,13 +46,12 @@ from mitate.explain.scorer import Scorer
 from mitate.training import fit
 from mitate.view.photos import evenly, open_shot
 
-SHARED, TRAINED, DEMO = Path("../shared"), Path("out/small"), Path("out/demo")
-WEIGHTS = SHARED / "weights" / "mobilenetv2_100.imagenet1k.safetensors"
+TRAINED, DEMO, TILE = Path("out/small"), Path("out/demo"), 192
 # Each set: its folder, the size of the input, the mask's value, and the column of its groups.
 SETS: tuple[tuple[Path, int | tuple[int, int], int, str | None], ...] = (
     (DEMO / "paddy", 96, 2, None),
     (SHARED / "data" / "coffee_leaf", (128, 256), 2, None),
-    (SHARED / "data" / "magnetic_tile", 192, 1, "part"),
+    (SHARED / "data" / "magnetic_tile", TILE, 1, "part"),
 )
 RESULTS = Path(__file__).parent / "SMALL_THINGS.md"
 PHOTOS, BATCH, MOST = 80, 16, 3000
@@ -273,7 +275,7 @@ def _named(reference: str, data: str, mask_value: str, split: str = "valid") -> 
 
 def _beside() -> Iterator[Photos]:
     """What lies beside the checkout, and the demo's own photos, by two networks each."""
-    start: str | Path = "none"
+    start: Path | None = None
     for data, size, value, group in SETS:
         index = drawn(data, seed=0) if data.parent == DEMO else data / "index.csv"
         common: dict[str, Any] = {"size": size, "group": group, "batch_size": 16, "augment": "turn"}
@@ -281,21 +283,24 @@ def _beside() -> Iterator[Photos]:
         if not mobile.exists():
             common |= {"model": "mobilenetv2_100", "weights": WEIGHTS}
             fit(index, mobile, **common, lr=1e-3, epochs=8)
-        if not convnext.exists() and start == "none":
-            trained(index, convnext, seed=0)
-        elif not convnext.exists():
-            common |= {"model": MODEL, "arguments": ARGUMENTS, "weights": start}
-            fit(index, convnext, **common, lr=5e-3, epochs=20)
+        if not convnext.exists():
+            if group:
+                taught_twice(convnext, Classifier.load(mobile), tiles(), (TILE, TILE))
+            elif start is None:
+                trained(index, convnext, seed=0)
+            else:
+                common |= {"model": MODEL, "arguments": ARGUMENTS, "weights": start}
+                fit(index, convnext, **common, lr=5e-3, epochs=20)
         start = convnext / "weights.safetensors"
         for network in (mobile, convnext):
             named = _named(str(network), str(index), str(value))
             yield replace(named, title=f"{data.name}, {network.name}")
-    photos = sorted((SHARED / "photos" / "imagenet_sample").glob("*.jpg"))
-    yield Photos(
-        "ImageNet sample photos, mobilenetv2",
-        Classifier.load(f"timm:mobilenetv2_100@{WEIGHTS}"),
-        [Record(path, None) for path in photos],
-    )
+    convnext = TRAINED / "photos" / "convnext"
+    if not convnext.exists():
+        taught_twice(convnext, teacher(), pictures())
+    photos = [Record(path, None) for path in sorted(PHOTOS_BESIDE.glob("*.jpg"))]
+    for name, classifier in (("mobilenetv2", teacher()), ("convnext", Classifier.load(convnext))):
+        yield Photos(f"ImageNet sample photos, {name}", classifier, photos)
 
 
 if __name__ == "__main__":
