@@ -1,14 +1,12 @@
-"""A small ConvNeXt taught by another network, where it does not learn a set from labels alone.
+"""A small ConvNeXt of ImageNet's classes, where no weights of a trained one are at hand.
 
-python -m benchmarks.distilling OUT [--tiles TEACHER] [--steps N] [--weights FILE]
+python -m benchmarks.distilling OUT [--steps N]
 
-It learns to answer as the teacher does to parts of pictures, without labels (Hinton et al. 2015,
-arXiv:1503.02531). The teacher is an ImageNet MobileNetV2: half of each batch are parts of the
-sample photos, the rest of the training photos of leaves and tiles. So it is a ConvNeXt that knows
-ImageNet's classes on these photos, and only there: it is judged on photos that it was taught with.
-With --tiles it is a classifier of the magnetic tiles, and half of each batch are parts of defective
-training tiles, the rest of those without a defect. It is taught twice, the second time from what it
-learned the first; with --weights once, from a file's.
+It learns to answer as an ImageNet MobileNetV2 does to parts of pictures, without labels (Hinton et
+al. 2015, arXiv:1503.02531): half of each batch are parts of the sample photos, the rest of the
+training photos of leaves and tiles. So it knows ImageNet's classes on these photos, and only there:
+it is judged on photos that it was taught with. It is taught twice, the second time from what it
+learned the first.
 """
 
 import argparse
@@ -32,7 +30,6 @@ from mitate.training.start import SCRATCH, start
 SHARED = Path("../shared")
 WEIGHTS = SHARED / "weights" / "mobilenetv2_100.imagenet1k.safetensors"
 PHOTOS = SHARED / "photos" / "imagenet_sample"
-TILES = SHARED / "data" / "magnetic_tile" / "index.csv"
 FOLDERS = ("coffee_leaf/index.csv", "magnetic_tile/index.csv", "tomato10")
 SIDE = 160  # pixels of a sample photo, as the taught network sees it
 BATCH, STEPS, RATE = 32, 1500, 4e-3
@@ -47,18 +44,16 @@ class Parts:
 
     Attributes:
         pools: each gives as many of a batch.
-        size: height and width of a part in pixels.
         generator: of what is drawn.
         opened: the pictures that were opened before.
     """
 
     pools: Pools
-    size: tuple[int, int]
     generator: np.random.Generator
     opened: dict[Path, Image.Image]
 
     def batch(self, number: int) -> Tensor:
-        """So many parts (number, 3, height, width) of values in [0, 1]."""
+        """So many parts (number, 3, SIDE, SIDE) of values in [0, 1]."""
         return torch.stack([self._part(self.pools[n % len(self.pools)]) for n in range(number)])
 
     def _part(self, pool: Sequence[Path]) -> Tensor:
@@ -73,7 +68,7 @@ class Parts:
         )
         left, top = uniform(0, picture.width - width), uniform(0, picture.height - height)
         box = (left, top, left + width, top + height)
-        part = np.asarray(picture.resize(self.size[::-1], Image.Resampling.BILINEAR, box))
+        part = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box))
         part = part[:, ::-1] if uniform() < 0.5 else part
         return torch.from_numpy(part.copy()).movedim(-1, 0).float() / 255
 
@@ -82,19 +77,19 @@ def taught(
     folder: Path,
     teacher: Classifier,
     pools: Pools,
-    size: tuple[int, int] = (SIDE, SIDE),
     steps: int = STEPS,
     weights: str | Path = SCRATCH,
     seed: int = 0,
 ) -> Classifier:
     """The demo's ConvNeXt with the teacher's classes, saved in ``folder``."""
-    student, _ = start(MODEL, weights, teacher.class_names, size, "squash", seed, ARGUMENTS)
+    names, size = teacher.class_names, (SIDE, SIDE)
+    student, _ = start(MODEL, weights, names, size, "squash", seed, ARGUMENTS)
     network, preprocessing = student.network, student.preprocessing
     assert preprocessing is not None
     mean, std = (torch.tensor(of)[:, None, None] for of in (preprocessing.mean, preprocessing.std))
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
-    parts = Parts(pools, size, np.random.default_rng(seed), {})
+    parts = Parts(pools, np.random.default_rng(seed), {})
     network.train()
     with progress("taught", steps, shown=True) as advance:
         for _ in range(steps):
@@ -115,12 +110,11 @@ def taught_twice(
     folder: Path,
     teacher: Classifier,
     pools: Pools,
-    size: tuple[int, int] = (SIDE, SIDE),
     steps: int = STEPS,
 ) -> Classifier:
     """The same, taught once more from what it learned."""
-    taught(folder, teacher, pools, size, steps)
-    return taught(folder, teacher, pools, size, steps, folder / "weights.safetensors", seed=1)
+    taught(folder, teacher, pools, steps)
+    return taught(folder, teacher, pools, steps, folder / "weights.safetensors", seed=1)
 
 
 def agreement(student: Classifier, teacher: Classifier, photos: Sequence[Path]) -> float:
@@ -134,12 +128,6 @@ def pictures() -> Pools:
     """The sample photos, and the training photos of the sets beside this checkout."""
     sets = [read_dataset(SHARED / "data" / folder).split("train") for folder in FOLDERS]
     return [sorted(PHOTOS.glob("*.jpg")), [r.path for dataset in sets for r in dataset.records]]
-
-
-def tiles() -> Pools:
-    """The training tiles that have a defect, and those that have none."""
-    records = read_dataset(TILES).split("train").records
-    return [[r.path for r in records if (r.label == "free") is free] for free in (False, True)]
 
 
 def teacher() -> Classifier:
@@ -157,25 +145,11 @@ def main() -> None:
     """Teach it, and say how far it agrees."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.distilling")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--tiles", metavar="TEACHER", help="a classifier of magnetic tiles")
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--weights", type=Path, help="to begin with")
     given = parser.parse_args()
-    knows = Classifier.load(given.tiles) if given.tiles else teacher()
-    pools, size = (tiles(), _size(knows)) if given.tiles else (pictures(), (SIDE, SIDE))
-    if given.weights:
-        student = taught(given.out, knows, pools, size, given.steps, given.weights, seed=1)
-    else:
-        student = taught_twice(given.out, knows, pools, size, given.steps)
-    shown = pools[0]
-    if given.tiles:
-        shown = [record.path for record in read_dataset(TILES).split("valid").records]
-    print(f"the same first class on {agreement(student, knows, shown):.3f} of {len(shown)} photos")
-
-
-def _size(classifier: Classifier) -> tuple[int, int]:
-    assert classifier.preprocessing is not None
-    return classifier.preprocessing.size
+    pools, knows = pictures(), teacher()
+    student = taught_twice(given.out, knows, pools, given.steps)
+    print(f"the same first class on {agreement(student, knows, pools[0]):.2f} of the photos")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@ python -m benchmarks.small_things [--quick] [--photos N] [--most N] [--methods N
 
 Without arguments it takes the demo's paddy photos, and the coffee leaves, magnetic tiles and sample
 photos beside this checkout, each by a MobileNetV2 that starts from ImageNet's weights and by the
-demo's ConvNeXt. That one goes from paddy to the coffee leaves; tiles and photos, which it does not
-learn from their labels, it is taught by the MobileNetV2 (benchmarks.distilling). What is not
-trained yet is trained under out/small, and the tables are written to benchmarks/SMALL_THINGS.md;
---photos takes another number of each than 80, --most leaves out methods of more forwards an image,
---methods all but some, and --peers adds the peers' maps (of the extra ``peers``). With --quick it
-takes four photos and three methods and writes nothing.
+demo's ConvNeXt. That one goes from one set to the next; of the sample photos it is taught by the
+MobileNetV2 (benchmarks.distilling). What is not trained yet is trained under out/small, and the
+tables are written to benchmarks/SMALL_THINGS.md; --photos takes another number of each than 80,
+--most leaves out methods of more forwards an image, --methods all but some, and --peers adds the
+peers' maps (of the extra ``peers``). With --quick it takes four photos and three methods and writes
+nothing.
 """
 
 import argparse
@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.distilling import PHOTOS as PHOTOS_BESIDE
-from benchmarks.distilling import SHARED, WEIGHTS, pictures, taught_twice, teacher, tiles
+from benchmarks.distilling import SHARED, WEIGHTS, pictures, taught_twice, teacher
 from benchmarks.small_peers import maps_of_peers
 from mitate import Classifier, Explainer
 from mitate.auditing.intervals import Interval, mean_interval, paired_interval
@@ -46,12 +46,12 @@ from mitate.explain.scorer import Scorer
 from mitate.training import fit
 from mitate.view.photos import evenly, open_shot
 
-TRAINED, DEMO, TILE = Path("out/small"), Path("out/demo"), 192
+TRAINED, DEMO = Path("out/small"), Path("out/demo")
 # Each set: its folder, the size of the input, the mask's value, and the column of its groups.
 SETS: tuple[tuple[Path, int | tuple[int, int], int, str | None], ...] = (
     (DEMO / "paddy", 96, 2, None),
     (SHARED / "data" / "coffee_leaf", (128, 256), 2, None),
-    (SHARED / "data" / "magnetic_tile", TILE, 1, "part"),
+    (SHARED / "data" / "magnetic_tile", 192, 1, "part"),
 )
 RESULTS = Path(__file__).parent / "SMALL_THINGS.md"
 PHOTOS, BATCH, MOST = 80, 16, 3000
@@ -283,14 +283,11 @@ def _beside() -> Iterator[Photos]:
         if not mobile.exists():
             common |= {"model": "mobilenetv2_100", "weights": WEIGHTS}
             fit(index, mobile, **common, lr=1e-3, epochs=8)
-        if not convnext.exists():
-            if group:
-                taught_twice(convnext, Classifier.load(mobile), tiles(), (TILE, TILE))
-            elif start is None:
-                trained(index, convnext, seed=0)
-            else:
-                common |= {"model": MODEL, "arguments": ARGUMENTS, "weights": start}
-                fit(index, convnext, **common, lr=5e-3, epochs=20)
+        if not convnext.exists() and start is None:
+            trained(index, convnext, seed=0)
+        elif not convnext.exists():
+            common |= {"model": MODEL, "arguments": ARGUMENTS, "weights": start}
+            fit(index, convnext, **common, lr=5e-3, epochs=20)
         start = convnext / "weights.safetensors"
         for network in (mobile, convnext):
             named = _named(str(network), str(index), str(value))
