@@ -71,7 +71,8 @@ class Guide:
             scores = forward.logits.gather(1, labels[:, None])
             gradients = self.grid.spatial(forward.gradients(scores)[0])
         activations = self.grid.spatial(forward.activations[0])
-        maps: Tensor = find_method(METHOD).function(activations, gradients, signed=True)
+        means = gradients.mean((-2, -1))
+        maps: Tensor = find_method(METHOD).function(activations, means, signed=True)
         return maps[:, 0] * maps[0, 0].numel()
 
 
