@@ -24,6 +24,7 @@ from mitate import Classifier
 from mitate.data.dataset import read_dataset
 from mitate.data.decoding import read_image
 from mitate.demo import ARGUMENTS, MODEL
+from mitate.models.preprocessing import Preprocessing
 from mitate.progress import progress
 from mitate.training.start import SCRATCH, start
 
@@ -44,16 +45,18 @@ class Parts:
 
     Attributes:
         pools: each gives as many of a batch.
+        preprocessing: of the network that is taught.
         generator: of what is drawn.
         opened: the pictures that were opened before.
     """
 
     pools: Pools
+    preprocessing: Preprocessing
     generator: np.random.Generator
     opened: dict[Path, Image.Image]
 
     def batch(self, number: int) -> Tensor:
-        """So many parts (number, 3, SIDE, SIDE) of values in [0, 1]."""
+        """So many parts (number, 3, SIDE, SIDE), normalised."""
         return torch.stack([self._part(self.pools[n % len(self.pools)]) for n in range(number)])
 
     def _part(self, pool: Sequence[Path]) -> Tensor:
@@ -70,7 +73,7 @@ class Parts:
         box = (left, top, left + width, top + height)
         part = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box))
         part = part[:, ::-1] if uniform() < 0.5 else part
-        return torch.from_numpy(part.copy()).movedim(-1, 0).float() / 255
+        return self.preprocessing.normalize(part)
 
 
 def taught(
@@ -86,14 +89,13 @@ def taught(
     student, _ = start(MODEL, weights, names, size, "squash", seed, ARGUMENTS)
     network, preprocessing = student.network, student.preprocessing
     assert preprocessing is not None
-    mean, std = (torch.tensor(of)[:, None, None] for of in (preprocessing.mean, preprocessing.std))
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
-    parts = Parts(pools, np.random.default_rng(seed), {})
+    parts = Parts(pools, preprocessing, np.random.default_rng(seed), {})
     network.train()
     with progress("taught", steps, shown=True) as advance:
         for _ in range(steps):
-            images = (parts.batch(BATCH) - mean) / std
+            images = parts.batch(BATCH)
             told = F.log_softmax(teacher.logits(images) / TEMPERATURE, dim=1)
             said = F.log_softmax(network(images) / TEMPERATURE, dim=1)
             loss = F.kl_div(said, told, reduction="batchmean", log_target=True) * TEMPERATURE**2
@@ -106,12 +108,7 @@ def taught(
     return student.save(folder)
 
 
-def taught_twice(
-    folder: Path,
-    teacher: Classifier,
-    pools: Pools,
-    steps: int = STEPS,
-) -> Classifier:
+def taught_twice(folder: Path, teacher: Classifier, pools: Pools, steps: int = STEPS) -> Classifier:
     """The same, taught once more from what it learned."""
     taught(folder, teacher, pools, steps)
     return taught(folder, teacher, pools, steps, folder / "weights.safetensors", seed=1)

@@ -67,7 +67,8 @@ class Behind:
 def behind(scores: Tensor, kept: Tensor, grid: Grid) -> Behind | None:
     """What takes a kept activation on the way to scores, if it is a norm and a linear layer alone.
 
-    None too where what they have seen is kept no more, or is of other places than the grid's.
+    None too where the grid leaves out tokens that they take, or the linear layer is recorded as it
+    is written.
     """
     if scores.grad_fn is None or not kept.is_leaf or grid.prefix:
         return None
