@@ -398,6 +398,17 @@ class TestTrain:
         assert "ms an image" in done.out
         assert Classifier.load(tmp_path / "out").class_names == ("blast", "single", "いもち病")
 
+    def test_uneven_classes_are_told_and_may_be_balanced(self, mitate, tmp_path):
+        parts = tiny.photos(tmp_path / "parts", {"good": 25, "scratch": 5})
+        done = mitate(*self.words(parts, tmp_path / "uneven"))
+        assert "good has 20 photos to train on and scratch 4: --balance shows" in done.err
+        done = mitate(*self.words(parts, tmp_path / "even", "--balance"))
+        assert done.code == 0
+        assert "balance" not in done.err
+        for name in ("uneven", "even"):
+            training = Classifier.load(tmp_path / name).provenance["training"]
+            assert training["balance"] is (name == "even")
+
     def test_with_masks(self, mitate, tmp_path):
         folder = tiny.marked_photos(tmp_path, {"blast": 4, "hispa": 4})
         (folder / "masks" / "hispa" / "0000.png").unlink()

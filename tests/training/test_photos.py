@@ -79,3 +79,26 @@ def test_an_epoch_may_show_few_photos_several_times(records, length):
     assert len(batches) == length // 2
     shown = {tuple(image.flatten(1).mean(1).tolist()) for batch in batches for image in batch}
     assert len(shown) == min(len(photos), 2 * (length // 2))
+
+
+def test_a_balanced_epoch_shows_each_class_and_each_of_its_photos_equally_often(tmp_path):
+    records = []
+    for number in range(9):
+        path = tmp_path / f"{number}.png"
+        Image.new("RGB", (8, 8), (20 * number, 0, 0)).save(path)
+        records.append(Record(path, "rare" if number == 4 else "frequent"))
+    photos = Photos(
+        records, ("frequent", "rare"), Preprocessing((8, 8), mean=(0, 0, 0), std=(1, 1, 1))
+    )
+    schedule = Schedule(1, 2, None, None, False, "none", 0, length=8, balance=True)
+    with torch.random.fork_rng():
+        train = loaders(photos, photos, schedule).train
+        epochs = [list(train) for _ in range(4)]
+    for epoch in epochs:
+        labels = [int(label) for _, batch in epoch for label in batch]
+        assert labels.count(0) == labels.count(1) == 4
+    images = [image for epoch in epochs for batch, _ in epoch for image in batch]
+    reds = [round(255 * float(image[0, 0, 0])) for image in images]
+    frequent = [reds.count(20 * number) for number in range(9) if number != 4]
+    assert reds.count(80) == 16
+    assert frequent == [2] * 8

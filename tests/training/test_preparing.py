@@ -5,7 +5,7 @@ import pytest
 import tiny
 from mitate.data.dataset import read_dataset
 from mitate.errors import DataError, UsageError
-from mitate.training.preparing import Prepared, prepared
+from mitate.training.preparing import Prepared, prepared, unevenness
 
 
 def notices(dataset):
@@ -88,3 +88,10 @@ def test_numbers_that_cannot_be_used(tmp_path):
         prepared(tmp_path, seed=-1)
     with pytest.raises(UsageError, match="valid_fraction"):
         prepared(tmp_path, valid_fraction=1)
+
+
+def test_uneven_classes_are_told_with_what_helps():
+    assert unevenness({"good": 49, "scratch": 10}) is None
+    assert unevenness({"good": 50, "scratch": 10, "dent": 11}) == (
+        "good has 50 photos to train on and scratch 10: --balance shows every class equally often"
+    )

@@ -27,6 +27,7 @@ def train(
     lr: float | None = None,
     augment: Literal["none", "flip", "turn", "full"] = "full",
     patience: int | None = None,
+    balance: Flag = False,
     group: str | None = None,
     valid_fraction: float = 0.2,
     seed: int = 0,
@@ -60,6 +61,7 @@ def train(
         lr: highest learning rate; found when not given.
         augment: flip left and right; turn also upside down; full also rotation, warp and light.
         patience: stop after so many epochs without a lower validation loss.
+        balance: show every class equally often, the photos of rare ones repeated.
         group: the CSV's column whose images stay on one side of the split (the same part, plant).
         valid_fraction: share set aside for validation where the data has no split.
         seed: of the split, the weights, shuffling and augmentation.
@@ -81,7 +83,7 @@ def train(
     """
     from mitate.training.fit import check_settings, fit
     from mitate.training.masks import true_masks
-    from mitate.training.preparing import prepared
+    from mitate.training.preparing import prepared, unevenness
     from mitate.training.segmentation import Supervision
 
     models, pixels = tuple(dict.fromkeys(model)), size_of(size)
@@ -106,6 +108,8 @@ def train(
     dataset = prepared(data, group=group, valid_fraction=valid_fraction, seed=seed, shown=True)
     for notice in dataset.notices:
         tell(f"note: {notice}")
+    if not balance and (uneven := unevenness(dataset.counts()["train"])):
+        tell(f"note: {uneven}")
     marked = None
     if masks is not None:
         marked = true_masks(dataset, masks, value=mask_value, shown=True)
@@ -126,6 +130,7 @@ def train(
             lr=lr,
             augment=augment,
             patience=patience,
+            balance=balance,
             seed=seed,
             masks=marked,
             supervision=supervision,

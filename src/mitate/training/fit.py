@@ -81,6 +81,7 @@ def fit(
     lr: float | None = None,
     augment: str = "full",
     patience: int | None = None,
+    balance: bool = False,
     group: str | None = None,
     valid_fraction: float = 0.2,
     seed: int = 0,
@@ -106,6 +107,9 @@ def fit(
         augment: ``none``; ``flip`` left and right, and a slight zoom; ``turn`` also upside down;
             ``full`` also rotation, warp and light.
         patience: epochs without a better validation loss before it stops; None goes on.
+        balance: show every class equally often, whatever its number of photos: an epoch has as many
+            images as without, the photos of rare classes several times and those of frequent ones
+            in turns. For parts of which few are defective.
         group: the CSV's column whose images stay on one side of the split.
         valid_fraction: what is set aside where the data has no split of its own.
         seed: of the split, the weights, shuffling and augmentation.
@@ -143,7 +147,9 @@ def fit(
         first, task = with_masks(first, supervision, seed)
     steps = min(batch_size, len(train))
     plant = SHARE if marked is not None and supervision.plant else 0
-    schedule = Schedule(epochs, steps, lr, patience, pretrained, augment, seed, plant)
+    schedule = Schedule(
+        epochs, steps, lr, patience, pretrained, augment, seed, plant, balance=balance
+    )
     begun = time.perf_counter()
     drawn = None
     if marked is not None and supervision.draw:

@@ -47,6 +47,7 @@ class Schedule:
         plant: the share of the photos with a mask that show what is marked in other photos'
             surroundings.
         length: images in an epoch, of fewer photos each several times; None is one pass over them.
+        balance: whether every class has as many images in an epoch, rare ones repeated.
     """
 
     epochs: int
@@ -58,6 +59,7 @@ class Schedule:
     seed: int
     plant: float = 0.0
     length: int | None = None
+    balance: bool = False
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ def loaders(train: Photos, valid: Photos, schedule: Schedule) -> Any:
         augment = [planting(train, schedule.plant), *augment]
     return vision.DataLoaders(
         vision.TfmdDL(
-            _Typed(train, length, split_idx=0),
+            _Balanced(train, length) if schedule.balance else _Typed(train, length, split_idx=0),
             bs=schedule.batch_size,
             shuffle=True,
             drop_last=length > schedule.batch_size,
@@ -183,10 +185,34 @@ class _Typed:
         return self.length
 
     def __getitem__(self, number: int) -> tuple[Any, ...]:
-        index = number % len(self.photos)
+        index = self.index(number)
         pixels, label = self.photos[index]
         levels = () if self.photos.masks is None else (self.mask(self.photos.levels(index)),)
         return self.image(pixels), *levels, self.category(label)
+
+    def index(self, number: int) -> int:
+        """Which photo is the one of that number in an epoch."""
+        return number % len(self.photos)
+
+
+class _Balanced(_Typed):
+    """The classes in turn, and in each its photos in turn, in a new order after each pass.
+
+    So all photos of a class come equally often, whatever the epochs cut off.
+    """
+
+    def __init__(self, photos: Photos, length: int) -> None:
+        super().__init__(photos, length, split_idx=0)
+        classes = sorted(set(photos.labels))
+        self.turns = [_turns(np.flatnonzero(np.equal(photos.labels, one))) for one in classes]
+
+    def index(self, number: int) -> int:
+        return next(self.turns[number % len(self.turns)])
+
+
+def _turns(indices: np.ndarray) -> Iterator[int]:
+    while True:
+        yield from np.random.permutation(indices).tolist()  # noqa: NPY002 - seeded by the loop
 
 
 def _callbacks(task: Task, schedule: Schedule, advance: Advance, shown: bool) -> list[Any]:

@@ -1,10 +1,14 @@
 """Reading, checking and splitting a data set before anything is trained on it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from mitate.data.dataset import Dataset, check_dataset, read_dataset, split_dataset
+from mitate.data.wording import counted
 from mitate.errors import DataError, UsageError
 from mitate.progress import progress
+
+UNEVEN = 5  # times as many photos of one class as of another
 
 
 class Prepared(Dataset):
@@ -45,3 +49,14 @@ def prepared(
             "more images, or a larger share for validation"
         )
     return Prepared(**vars(split))
+
+
+def unevenness(counts: Mapping[str, int]) -> str | None:
+    """What to tell where some class has far more photos to train on than another."""
+    most, least = (choose(counts, key=lambda name: counts[name]) for choose in (max, min))
+    if counts[most] < UNEVEN * counts[least]:
+        return None
+    return (
+        f"{most} has {counted(counts[most], 'photo')} to train on and {least} {counts[least]}: "
+        "--balance shows every class equally often"
+    )
