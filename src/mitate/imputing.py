@@ -25,7 +25,7 @@ SWEEPS, GUESSED_SWEEPS, LAST_SWEEPS = 3, 2, 8
 # What a cell's neighbours weigh, in twelfths.
 NEIGHBOURS = ((1.0, 2.0, 1.0), (2.0, 0.0, 2.0), (1.0, 2.0, 1.0))
 NOISE = 0.01  # deviation of what ROAD adds, as a share of the image's range
-SMALLEST = 2  # cells along a side of the coarsest grid
+SMALLEST = 4  # cells along a side of the coarsest grid
 LEAST = 1e-6  # under the share of a block that is known
 DIRECT = 512  # equations that are solved faster at once than in cycles
 # Every channel of every image is a channel of one picture, and channels lie last: a CPU's

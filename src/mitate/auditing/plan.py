@@ -61,7 +61,7 @@ class Plan:
                 name, step = slots[number]
                 assert not isinstance(step, Whole)
                 pictures.append(step.pictures(sample, contenders.get(name), part))
-            return torch.cat(pictures)
+            return pictures[0] if len(pictures) == 1 else torch.cat(pictures)
 
         found = sample.scorer.altered(torch.stack(wanted, 1), make)[..., 0]
         return dict(zip(slots, found.unbind(1), strict=True))

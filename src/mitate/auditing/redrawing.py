@@ -22,10 +22,15 @@ def learned_layers(network: nn.Module) -> list[Layer]:
     for module in network.modules():
         own = [p for p in module.parameters(recurse=False) if id(p) not in seen]
         seen.update(map(id, own))
-        varying = tuple(p for p in own if p.numel() > 1 and bool((p != p.flatten()[0]).any()))
+        varying = tuple(p for p in own if p.numel() > 1 and _varies(p.detach()))
         if varying:
             layers.append(varying)
     return layers
+
+
+def _varies(weight: Tensor) -> bool:
+    least, most = weight.aminmax()
+    return bool(least != most)
 
 
 def cut(layers: Sequence[Layer], stages: int) -> list[list[Layer]]:
@@ -65,7 +70,9 @@ class Redrawn:
         if id(weight) not in self.kept:
             generator = generator_of("redrawn", self.seed, self._place(weight))
             noise = torch.randn(weight.shape, generator=generator, dtype=torch.float32)
-            deviation, mean = torch.std_mean(weight.detach().float())
+            own = weight.detach().float()
+            mean = own.mean()
+            deviation = torch.linalg.vector_norm(own - mean) / (own.numel() - 1) ** 0.5
             new = noise.to(weight.device).mul_(deviation).add_(mean)
             self.kept[id(weight)] = new.to(weight.dtype)
         return self.kept[id(weight)]

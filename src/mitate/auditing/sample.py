@@ -22,7 +22,7 @@ from mitate.explain.scorer import Scorer
 from mitate.imputing import NOISE, impute
 from mitate.models.classifier import Classifier
 from mitate.models.mode import USUAL_BATCH
-from mitate.tensors import at_least_single, generators, replaced, rows, to_unit_range
+from mitate.tensors import at_least_single, replaced, rows, seeds, to_unit_range
 
 RANKINGS = {"pixels": "bilinear", "cells": "nearest"}
 Advance = Callable[[float], None]
@@ -94,7 +94,7 @@ class Sample:
     @property
     def generators(self) -> list[torch.Generator]:
         """A random generator an image, as new each time."""
-        return generators(self.seed, list(self.images))
+        return [torch.Generator().manual_seed(seed) for seed in self._seeds]
 
     def filling(self, name: str) -> Float[Tensor, "b channels H W"]:
         """What is seen where an image is taken away."""
@@ -130,6 +130,10 @@ class Sample:
         """The order in which pixels of equal relevance go."""
         height, width = self.size
         return tie_orders(height * width, self.generators, self.images.device)
+
+    @cached_property
+    def _seeds(self) -> list[int]:
+        return seeds(self.seed, list(self.images))
 
     @cached_property
     def _noise(self) -> Float[Tensor, "b channels H W"]:
