@@ -167,6 +167,97 @@ def test_what_looks_like_a_scale_or_a_turn(scaled: Callable[[Tensor], Tensor]) -
     assert_close(fused, plain)
 
 
+POOLED: list[Callable[[Tensor], Tensor]] = [
+    nn.AdaptiveAvgPool2d(1),
+    nn.AdaptiveAvgPool2d((1, 1)),
+    lambda found: F.adaptive_avg_pool2d(found, output_size=[1, 1]),
+    lambda found: found.mean((2, 3)),
+    lambda found: found.mean([-1, -2], keepdim=True),
+    lambda found: torch.mean(found, dim=(-2, 3)),
+]
+UNPOOLED: list[Callable[[Tensor], Tensor]] = [
+    nn.AdaptiveAvgPool2d((1, 3)),
+    lambda found: found.mean((1, 2)),
+    lambda found: found.mean((0, 2, 3)),
+    lambda found: found.mean(2),
+    lambda found: found.mean((2, 3), True),
+    lambda found: found.mean((2, 3), dtype=torch.float64).float(),
+    lambda found: found.mean()[None],
+    lambda found: F.relu(found).mean((2, 3)),
+]
+
+
+def mixed(given: Tensor, turned: bool, shortcut: Tensor | None) -> Tensor:
+    """The end of a block of ConvNeXt, by a linear layer or by a convolution of one place."""
+    layer = nn.Linear(6, 5) if turned else nn.Conv2d(6, 5, 1)
+    weights = torch.Generator().manual_seed(3)
+    for weight in layer.parameters():
+        nn.init.normal_(weight, generator=weights)
+    found = layer(given.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) if turned else layer(given)
+    found = found * torch.linspace(-1, 2, 5).reshape(1, -1, 1, 1)
+    return found if shortcut is None else found + shortcut
+
+
+@pytest.mark.parametrize("pool", POOLED + UNPOOLED)
+@pytest.mark.parametrize("turned", [True, False])
+@pytest.mark.parametrize("added", [True, False])
+def test_a_mean_over_places_is_of_the_mean_place(
+    done: Done, pool: Callable[[Tensor], Tensor], turned: bool, added: bool
+) -> None:
+    shortcut = images(4, 5, 7, 3, seed=1) if added else None
+    plain, fused = both(lambda: pool(mixed(images(4, 6, 7, 3), turned, shortcut)))
+    assert_close(fused, plain)
+    assert fused.shape == plain.shape
+    assert len(done) == (pool not in POOLED)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(6, 4, 3, padding=1),
+        nn.Conv2d(6, 4, 1, padding=1),
+        nn.Conv2d(6, 4, 1, stride=2),
+        nn.Conv2d(6, 4, 1, groups=2),
+    ],
+)
+def test_a_mean_over_places_of_what_looks_beside_them(done: Done, layer: nn.Conv2d) -> None:
+    plain, fused = both(lambda: layer(images(4, 6, 7, 3)).mean((2, 3)))
+    assert_close(fused, plain)
+    assert len(done) == 1
+
+
+@pytest.mark.parametrize("pool", POOLED + UNPOOLED)
+@pytest.mark.parametrize("turned", [True, False])
+def test_a_recorded_end_of_a_block_has_the_same_slopes(
+    done: Done, pool: Callable[[Tensor], Tensor], turned: bool
+) -> None:
+    slopes = []
+    for entered in (nullcontext(), Fusing(fixed=True)):
+        given = images(4, 6, 7, 3).requires_grad_()
+        shortcut = images(4, 5, 7, 3, seed=1).requires_grad_()
+        with entered:
+            found = pool(mixed(given, turned, shortcut)).square().sum()
+        (first, other) = torch.autograd.grad(found, [given, shortcut], create_graph=True)
+        second = torch.autograd.grad(first.square().sum() + other.square().sum(), given)
+        slopes.append((found, first, other, *second))
+    for fused, plain in zip(slopes[1], slopes[0], strict=True):
+        assert_close(fused, plain, rtol=1e-4, atol=1e-5)
+    assert len(done) == (not turned or pool not in POOLED)
+
+
+def test_a_recorded_result_is_read_wherever_it_is_asked(done: Done) -> None:
+    found = []
+    for entered in (nullcontext(), Fusing(fixed=True)):
+        given = images(4, 6, 7, 3).requires_grad_()
+        with entered:
+            before = mixed(given, True, None)
+            pooled, kept = before.mean((2, 3)), before.exp().mean((2, 3))
+        (slope,) = torch.autograd.grad((pooled * kept).sum(), given)
+        found.append((pooled, kept, slope))
+    for fused, plain in zip(found[1], found[0], strict=True):
+        assert_close(fused, plain, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "changed",
     [

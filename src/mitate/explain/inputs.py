@@ -115,8 +115,10 @@ def _of_tensor(classifier: Classifier, tensor: Tensor) -> Batch:
 
 
 def _finite(inputs: Tensor, names: Sequence[str] = ()) -> Tensor:
-    ends = torch.stack(inputs.flatten(1).aminmax(dim=1))  # in one pass; a NaN is both
-    finite = ends.isfinite().all(0).tolist()
+    ends = torch.stack(inputs.aminmax())  # in one pass; a NaN is both
+    if ends.isfinite().all():
+        return inputs
+    finite = inputs.flatten(1).isfinite().all(1).tolist()
     bad = [names[i] if names else str(i) for i, good in enumerate(finite) if not good]
     if bad:
         raise ImageError(

@@ -21,8 +21,9 @@ from mitate.fusing.pending import (
     versions_of,
     was_alone,
 )
+from mitate.linears import fixed_linear, linear
 
-FEWEST_OUTPUTS = 400_000  # numbers: one more pass over fewer costs less than to put it off
+FEWEST_OUTPUTS = 200_000  # numbers: one more pass over fewer costs less than to put it off
 
 
 def _convolution(
@@ -60,7 +61,13 @@ def _convolution(
     return _put_off(recipe, (len(input), len(weight), *sides))
 
 
-def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Pending | None:
+def _linear(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    multiply: Callable[[Tensor, Tensor, Tensor | None], Tensor] = linear,
+) -> Pending | None:
     if was_alone(weight):
         return None
     input = computed(input)
@@ -68,7 +75,7 @@ def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Pendin
         return None
     if input.shape[-1] != weight.shape[1] or not input.is_contiguous():
         return None
-    recipe = Recipe(weight, input, weight, bias, versions=versions_of(input))
+    recipe = Recipe(weight, input, weight, bias, versions=versions_of(input), multiply=multiply)
     return _put_off(recipe, (*input.shape[:-1], len(weight)))
 
 
@@ -203,6 +210,28 @@ def _dropout(
     return input if _unfinished(input) is not None and not training else None
 
 
+def _pooled(input: Any, output_size: Any) -> Tensor | None:
+    """The mean over all places of a layer that mixes channels: of as many rows as images."""
+    sides = output_size if isinstance(output_size, Sequence) else (output_size,)
+    return _mean(input, keepdim=True) if set(sides) == {1} else None
+
+
+def _averaged(input: Any, *axes: Any, keepdim: bool = False, **named: Any) -> Tensor | None:
+    """The same, as a mean."""
+    dims = named.pop("dim", None) or (axes[0] if len(axes) == 1 else None)
+    if named or not isinstance(dims, Sequence) or {axis % 4 for axis in dims} != {2, 3}:
+        return None
+    return _mean(input, keepdim=keepdim)
+
+
+def _mean(input: Any, *, keepdim: bool) -> Tensor | None:
+    recipe = _unfinished(input)
+    if recipe is None or recipe.channels != 1 or not recipe.mixes_alone:
+        return None
+    mean = recipe.pooled()
+    return mean[:, :, None, None] if keepdim else mean
+
+
 def _joined(pending: Pending, recipe: Recipe, *, inplace: bool = False) -> Pending | None:
     """A result with something more done to it; the same one where it is changed in place.
 
@@ -243,19 +272,35 @@ def _pair(number: Any) -> tuple[int, int]:
     return int(first), int(rest[0] if rest else first)
 
 
-RECORDED: dict[Any, Callable[..., Pending | None]] = {
-    F.conv2d: _convolution,
-    F.batch_norm: _normalised,
-    F.dropout: _dropout,
-}
-JOINS: dict[Any, Callable[..., Pending | None]] = {
-    **RECORDED,
-    F.linear: _linear,
+def _of_linear(join: Callable[..., Tensor | None]) -> Callable[..., Tensor | None]:
+    """The same for what a linear layer gave alone."""
+
+    def joined(*args: Any, **named: Any) -> Tensor | None:
+        begun = any(isinstance(one, Pending) and _is_linear(one) for one in args)
+        return join(*args, **named) if begun else None
+
+    return joined
+
+
+def _is_linear(pending: Pending) -> bool:
+    return pending.recipe is not None and pending.recipe.geometry is None
+
+
+Joins = dict[Any, Callable[..., Tensor | None]]
+BOTH: Joins = {F.conv2d: _convolution, F.batch_norm: _normalised, F.dropout: _dropout}
+OF_ANY: Joins = {
     **dict.fromkeys((torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__), _sum),
-    **dict.fromkeys((Tensor.add_, Tensor.__iadd__), partial(_sum, inplace=True)),
     **dict.fromkeys((torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__), _scaled),
-    **dict.fromkeys((Tensor.mul_, Tensor.__imul__), partial(_scaled, inplace=True)),
     **dict.fromkeys((torch.permute, Tensor.permute), _permuted),
+    **dict.fromkeys((torch.mean, Tensor.mean), _averaged),
+    F.adaptive_avg_pool2d: _pooled,
+}
+JOINS: Joins = {
+    **BOTH,
+    **OF_ANY,
+    F.linear: _linear,
+    **dict.fromkeys((Tensor.add_, Tensor.__iadd__), partial(_sum, inplace=True)),
+    **dict.fromkeys((Tensor.mul_, Tensor.__imul__), partial(_scaled, inplace=True)),
     **dict.fromkeys((F.relu, torch.relu, Tensor.relu), _relu),
     **dict.fromkeys((torch.relu_, Tensor.relu_), partial(_relu, inplace=True)),
     F.relu6: _relu6,
@@ -264,4 +309,12 @@ JOINS: dict[Any, Callable[..., Pending | None]] = {
     F.gelu: _gelu,
     F.silu: _silu,
     F.hardswish: _hardswish,
+}
+# While something is recorded: what autograd can follow. Linear layers are put off where no gradient
+# of their weights is asked, because what joins them changes the weights.
+RECORDED: Joins = BOTH
+RECORDED_FIXED: Joins = {
+    **BOTH,
+    **{function: _of_linear(join) for function, join in OF_ANY.items()},
+    F.linear: partial(_linear, multiply=fixed_linear),
 }

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from mitate import onednn
-from mitate.fusing.joining import JOINS, RECORDED
+from mitate.fusing.joining import JOINS, RECORDED, RECORDED_FIXED
 from mitate.fusing.pending import Pending, computed, memory_of, tensors_in
 from mitate.linears import fixed_linear, linear
 
@@ -32,6 +32,7 @@ class Fusing(TorchFunctionMode):
         """Nothing is put off yet; ``fixed`` where no gradient is asked of the weights."""
         super().__init__()
         self.linear = fixed_linear if fixed else linear
+        self.recorded = RECORDED_FIXED if fixed else RECORDED
         self.begun: list[ref[Pending]] = []
 
     def __torch_function__(
@@ -47,11 +48,12 @@ class Fusing(TorchFunctionMode):
         if among and func in METADATA:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **named)
-        join = (RECORDED if torch.is_grad_enabled() else JOINS).get(func)
+        join = (self.recorded if torch.is_grad_enabled() else JOINS).get(func)
         if join is not None:
             joined = join(*args, **named)
-            if joined is not None:
+            if isinstance(joined, Pending):
                 self.begun.append(ref(joined))
+            if joined is not None:
                 return joined
         if self.begun and _writes(func, args, named):
             memory = _places((args, named))

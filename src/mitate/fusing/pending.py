@@ -55,6 +55,7 @@ class Recipe:
         added: to the result, before the activation.
         activation: of the sum.
         versions: of what it reads, input and added, as they were then.
+        multiply: runs a linear layer that nothing joins.
     """
 
     layer: Tensor
@@ -66,6 +67,7 @@ class Recipe:
     added: Tensor | None = None
     activation: Activation | None = None
     versions: tuple[int | None, ...] = ()
+    multiply: Callable[[Tensor, Tensor, Tensor | None], Tensor] = linear
 
     @property
     def is_alone(self) -> bool:
@@ -88,20 +90,45 @@ class Recipe:
         Raises:
             RuntimeError: what it is computed from was changed by what no Python function does.
         """
-        read = (self.input,) if self.added is None else (self.input, self.added)
-        if self.versions != versions_of(*read):
-            raise RuntimeError("a tensor was changed in place before a layer that took it was run")
+        self._check()
         if self.turned:
             added = None if self.added is None else self.added.movedim(1, -1)
             return replace(self, turned=False, added=added, versions=()).run().movedim(-1, 1)
         return self.run()
 
+    @property
+    def mixes_alone(self) -> bool:
+        """Whether each place of the result is of the same place of the input, and linear in it."""
+        shape, kernel = self.geometry, tuple(self.weight.shape[2:])
+        beside = shape is not None and (
+            shape.stride != (1, 1) or shape.padding != (0, 0) or shape.groups != 1
+        )
+        return self.activation is None and set(kernel) <= {1} and not beside
+
+    def pooled(self) -> Tensor:
+        """The mean over all places (b, channels) of what ``mixes_alone``: of the inputs' mean.
+
+        Raises:
+            RuntimeError: as ``computed``.
+        """
+        self._check()
+        places = (1, 2) if self.geometry is None else (2, 3)
+        mean = self.multiply(self.input.mean(places), self.weight.flatten(1), self.bias)
+        return mean if self.added is None else mean + self.added.mean((2, 3))
+
+    def _check(self) -> None:
+        read = (self.input,) if self.added is None else (self.input, self.added)
+        if self.versions != versions_of(*read):
+            raise RuntimeError("a tensor was changed in place before a layer that took it was run")
+
     def run(self) -> Tensor:
         """The result of what is not turned, as it stands."""
         shape = self.geometry
+        if torch.is_grad_enabled() and self.added is not None:
+            return replace(self, added=None).run() + self.added  # as autograd can follow it
         if self.added is None and self.activation is None:
             if shape is None:
-                return linear(self.input, self.weight, self.bias)
+                return self.multiply(self.input, self.weight, self.bias)
             laid = (shape.stride, shape.padding, shape.dilation, shape.groups)
             return F.conv2d(self.input, self.weight, self.bias, *laid)
         if shape is None and self.added is not None and not fuses(self.weight):

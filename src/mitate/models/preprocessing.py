@@ -90,9 +90,9 @@ class Preprocessing:
     def denormalize(self, inputs: Float[Tensor, "*b channels H W"]) -> np.ndarray:
         """Turn inputs back into uint8 pictures (..., H, W, 3)."""
         mean, std = self._stats(inputs)
-        levels = self._reordered(inputs.detach().float()) * std + mean
-        shown = levels.nan_to_num(0).clamp(0, 1)
-        pixels = (shown * 255).round().byte().movedim(-3, -1).cpu().numpy()
+        levels = torch.addcmul(255 * mean, self._reordered(inputs.detach().float()), 255 * std)
+        shown = levels.nan_to_num_(0).clamp_(0, 255).round_().byte()
+        pixels = shown.movedim(-3, -1).contiguous().cpu().numpy()
         return np.repeat(pixels, 3, axis=-1) if len(self.mean) == 1 else pixels
 
     def view(self, photo: Image.Image, longest: int = 640) -> Image.Image:
