@@ -134,7 +134,7 @@ def integratedgradients(
 )
 def guidedgradcam(
     activations: Float[Tensor, "b c h w"],
-    gradients: Float[Tensor, "b k c h w"],
+    mean_gradients: Float[Tensor, "b k c"],
     guided: Float[Tensor, "b k channels H W"],
     *,
     signed: bool = False,
@@ -144,7 +144,7 @@ def guidedgradcam(
     The guided gradients of Springenberg et al. 2015 change little when weights are made random
     (Adebayo et al. 2018, arXiv:1810.03292): fine lines in this map are the image's edges.
     """
-    coarse = summed(activations, gradients.mean((-2, -1)))
+    coarse = summed(activations, mean_gradients)
     fine = guided.sum(2) * resize_maps(coarse, guided.shape[-2:])
     return fine if signed else fine.relu()
 
