@@ -226,36 +226,46 @@ def test_a_mean_over_places_of_what_looks_beside_them(done: Done, layer: nn.Conv
     assert len(done) == 1
 
 
-@pytest.mark.parametrize("pool", POOLED + UNPOOLED)
-@pytest.mark.parametrize("turned", [True, False])
-def test_a_recorded_end_of_a_block_has_the_same_slopes(
-    done: Done, pool: Callable[[Tensor], Tensor], turned: bool
-) -> None:
-    slopes = []
-    for entered in (nullcontext(), Fusing(fixed=True)):
-        given = images(4, 6, 7, 3).requires_grad_()
-        shortcut = images(4, 5, 7, 3, seed=1).requires_grad_()
-        with entered:
-            found = pool(mixed(given, turned, shortcut)).square().sum()
-        (first, other) = torch.autograd.grad(found, [given, shortcut], create_graph=True)
-        second = torch.autograd.grad(first.square().sum() + other.square().sum(), given)
-        slopes.append((found, first, other, *second))
-    for fused, plain in zip(slopes[1], slopes[0], strict=True):
-        assert_close(fused, plain, rtol=1e-4, atol=1e-5)
-    assert len(done) == (not turned or pool not in POOLED)
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda rows: nn.Linear(6, 5)(rows).mean((-2, -1)),  # of rows, which have no places
+        lambda rows: torch.add(input=rows, other=rows),
+        lambda rows: torch.mul(input=rows, other=rows),
+        lambda rows: torch.add(nn.Linear(6, 6)(rows), other=rows),
+    ],
+)
+def test_rows_and_keywords(run: Callable[[Tensor], Tensor]) -> None:
+    def seeded() -> Tensor:
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            return run(images(4, 6))
+
+    plain, fused = both(seeded)
+    assert_close(fused, plain)
 
 
-def test_a_recorded_result_is_read_wherever_it_is_asked(done: Done) -> None:
-    found = []
-    for entered in (nullcontext(), Fusing(fixed=True)):
-        given = images(4, 6, 7, 3).requires_grad_()
-        with entered:
-            before = mixed(given, True, None)
-            pooled, kept = before.mean((2, 3)), before.exp().mean((2, 3))
-        (slope,) = torch.autograd.grad((pooled * kept).sum(), given)
-        found.append((pooled, kept, slope))
-    for fused, plain in zip(found[1], found[0], strict=True):
-        assert_close(fused, plain, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_network_that_asks_for_half_precision_has_it(recorded: bool) -> None:
+    layer, given = nn.Linear(6, 5), images(4, 6)
+
+    def run() -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return layer(given)
+
+    with torch.set_grad_enabled(recorded), Fusing(fixed=True):
+        found = run()
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found, run())
+
+
+def test_what_joins_while_nothing_is_recorded_joins_after_a_recorded_forward(done: Done) -> None:
+    network, given = nn.Sequential(nn.Conv2d(3, 8, 1), nn.GELU()), images(2, 3, 9, 7)
+    with Fusing():
+        network(given).sum()
+    with torch.no_grad(), Fusing():
+        network(given).sum()
+    assert done == [(True, None, False), (True, "gelu", False)]
 
 
 @pytest.mark.parametrize(

@@ -176,3 +176,12 @@ def test_small_or_unrecorded_products_are_left_as_they_are():
     assert "Fixed" in type(fixed_linear(large.requires_grad_(), weight).grad_fn).__name__
     with torch.no_grad():
         assert not fixed_linear(large, weight).requires_grad
+
+
+def test_weights_that_are_made_of_the_input_keep_their_gradient():
+    base, slopes = _random(300, 256, seed=2), []
+    for run in (F.linear, fixed_linear):
+        given = _random(512, 256, seed=1).requires_grad_()
+        found = run(given, base * given.mean(0), given.sum() * torch.ones(300))
+        slopes.append(torch.autograd.grad(found.square().mean(), given)[0])
+    torch.testing.assert_close(slopes[1], slopes[0], rtol=1e-4, atol=1e-6)

@@ -25,7 +25,7 @@ SWEEPS, GUESSED_SWEEPS, LAST_SWEEPS = 3, 2, 8
 # What a cell's neighbours weigh, in twelfths.
 NEIGHBOURS = ((1.0, 2.0, 1.0), (2.0, 0.0, 2.0), (1.0, 2.0, 1.0))
 NOISE = 0.01  # deviation of what ROAD adds, as a share of the image's range
-SMALLEST = 4  # cells along a side of the coarsest grid
+SMALLEST, NARROWEST = 4, 2  # cells along the sides of the coarsest grid, or along one of them
 LEAST = 1e-6  # under the share of a block that is known
 DIRECT = 512  # equations that are solved faster at once than in cycles
 # Every channel of every image is a channel of one picture, and channels lie last: a CPU's
@@ -189,7 +189,7 @@ def _levels(holes: Planes) -> list[Level]:
     """The grid and coarser ones, on which a cell is missing if all that it covers is."""
     degree = _degree(holes)
     levels = [Level(holes, degree, holes * (1 / degree))]
-    if min(holes.shape[-2:]) <= SMALLEST:
+    if max(holes.shape[-2:]) <= SMALLEST or min(holes.shape[-2:]) <= NARROWEST:
         return levels
     return levels + _levels(F.avg_pool2d(holes, 2, ceil_mode=True).floor_())
 

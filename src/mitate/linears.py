@@ -63,7 +63,9 @@ def fixed_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
 
     Recorded for the input alone, and twice if need be.
     """
-    if not (torch.is_grad_enabled() and input.requires_grad and _is_large(input, weight)):
+    recorded = torch.is_grad_enabled() and input.requires_grad
+    made = any(one is not None and one.grad_fn is not None for one in (weight, bias))
+    if not recorded or made or not _is_large(input, weight):
         return linear(input, weight, bias)
     given = (input, weight.detach(), None if bias is None else bias.detach())
     result: Tensor = _Fixed.apply(*given)  # type: ignore[no-untyped-call]

@@ -21,7 +21,6 @@ from mitate.fusing.pending import (
     versions_of,
     was_alone,
 )
-from mitate.linears import fixed_linear, linear
 
 FEWEST_OUTPUTS = 200_000  # numbers: one more pass over fewer costs less than to put it off
 
@@ -61,13 +60,7 @@ def _convolution(
     return _put_off(recipe, (len(input), len(weight), *sides))
 
 
-def _linear(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    *,
-    multiply: Callable[[Tensor, Tensor, Tensor | None], Tensor] = linear,
-) -> Pending | None:
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Pending | None:
     if was_alone(weight):
         return None
     input = computed(input)
@@ -75,7 +68,7 @@ def _linear(
         return None
     if input.shape[-1] != weight.shape[1] or not input.is_contiguous():
         return None
-    recipe = Recipe(weight, input, weight, bias, versions=versions_of(input), multiply=multiply)
+    recipe = Recipe(weight, input, weight, bias, versions=versions_of(input))
     return _put_off(recipe, (*input.shape[:-1], len(weight)))
 
 
@@ -108,10 +101,10 @@ def _normalised(
     return _joined(input, replace(recipe, weight=_rows_times(recipe, scale), bias=shift))
 
 
-def _scaled(one: Any, other: Any, *, inplace: bool = False, **named: Any) -> Pending | None:
+def _scaled(input: Any, other: Any, *, inplace: bool = False, **named: Any) -> Pending | None:
     """A result times a number for each channel, as of LayerScale."""
-    turned = _unfinished(one) is None and not inplace
-    pending, scale = (other, one) if turned else (one, other)
+    turned = _unfinished(input) is None and not inplace
+    pending, scale = (other, input) if turned else (input, other)
     recipe = _unfinished(pending)
     if named or recipe is None or recipe.added is not None or not isinstance(scale, Tensor):
         return None
@@ -147,10 +140,10 @@ def _rows_times(recipe: Recipe, scale: Tensor) -> Tensor:
     return recipe.weight * scale.reshape(-1, *[1] * (recipe.weight.ndim - 1))
 
 
-def _sum(one: Any, other: Any, *rest: Any, inplace: bool = False, **named: Any) -> Pending | None:
+def _sum(input: Any, other: Any, *rest: Any, inplace: bool = False, **named: Any) -> Pending | None:
     """A result plus a tensor of its size."""
-    turned = _unfinished(one) is None and not inplace
-    pending, added = (other, one) if turned else (one, other)
+    turned = _unfinished(input) is None and not inplace
+    pending, added = (other, input) if turned else (input, other)
     recipe = _unfinished(pending)
     if rest or named or recipe is None or recipe.added is not None or added is pending:
         return None
@@ -226,7 +219,7 @@ def _averaged(input: Any, *axes: Any, keepdim: bool = False, **named: Any) -> Te
 
 def _mean(input: Any, *, keepdim: bool) -> Tensor | None:
     recipe = _unfinished(input)
-    if recipe is None or recipe.channels != 1 or not recipe.mixes_alone:
+    if recipe is None or len(input.extent) != 4 or recipe.channels != 1 or not recipe.mixes_alone:
         return None
     mean = recipe.pooled()
     return mean[:, :, None, None] if keepdim else mean
@@ -272,35 +265,18 @@ def _pair(number: Any) -> tuple[int, int]:
     return int(first), int(rest[0] if rest else first)
 
 
-def _of_linear(join: Callable[..., Tensor | None]) -> Callable[..., Tensor | None]:
-    """The same for what a linear layer gave alone."""
-
-    def joined(*args: Any, **named: Any) -> Tensor | None:
-        begun = any(isinstance(one, Pending) and _is_linear(one) for one in args)
-        return join(*args, **named) if begun else None
-
-    return joined
-
-
-def _is_linear(pending: Pending) -> bool:
-    return pending.recipe is not None and pending.recipe.geometry is None
-
-
 Joins = dict[Any, Callable[..., Tensor | None]]
-BOTH: Joins = {F.conv2d: _convolution, F.batch_norm: _normalised, F.dropout: _dropout}
-OF_ANY: Joins = {
+RECORDED: Joins = {F.conv2d: _convolution, F.batch_norm: _normalised, F.dropout: _dropout}
+JOINS: Joins = {
+    **RECORDED,
+    F.linear: _linear,
     **dict.fromkeys((torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__), _sum),
+    **dict.fromkeys((Tensor.add_, Tensor.__iadd__), partial(_sum, inplace=True)),
     **dict.fromkeys((torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__), _scaled),
+    **dict.fromkeys((Tensor.mul_, Tensor.__imul__), partial(_scaled, inplace=True)),
     **dict.fromkeys((torch.permute, Tensor.permute), _permuted),
     **dict.fromkeys((torch.mean, Tensor.mean), _averaged),
     F.adaptive_avg_pool2d: _pooled,
-}
-JOINS: Joins = {
-    **BOTH,
-    **OF_ANY,
-    F.linear: _linear,
-    **dict.fromkeys((Tensor.add_, Tensor.__iadd__), partial(_sum, inplace=True)),
-    **dict.fromkeys((Tensor.mul_, Tensor.__imul__), partial(_scaled, inplace=True)),
     **dict.fromkeys((F.relu, torch.relu, Tensor.relu), _relu),
     **dict.fromkeys((torch.relu_, Tensor.relu_), partial(_relu, inplace=True)),
     F.relu6: _relu6,
@@ -309,12 +285,4 @@ JOINS: Joins = {
     F.gelu: _gelu,
     F.silu: _silu,
     F.hardswish: _hardswish,
-}
-# While something is recorded: what autograd can follow. Linear layers are put off where no gradient
-# of their weights is asked, because what joins them changes the weights.
-RECORDED: Joins = BOTH
-RECORDED_FIXED: Joins = {
-    **BOTH,
-    **{function: _of_linear(join) for function, join in OF_ANY.items()},
-    F.linear: partial(_linear, multiply=fixed_linear),
 }

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from mitate import onednn
-from mitate.fusing.joining import JOINS, RECORDED, RECORDED_FIXED
+from mitate.fusing.joining import JOINS, RECORDED
 from mitate.fusing.pending import Pending, computed, memory_of, tensors_in
 from mitate.linears import fixed_linear, linear
 
@@ -32,7 +32,6 @@ class Fusing(TorchFunctionMode):
         """Nothing is put off yet; ``fixed`` where no gradient is asked of the weights."""
         super().__init__()
         self.linear = fixed_linear if fixed else linear
-        self.recorded = RECORDED_FIXED if fixed else RECORDED
         self.begun: list[ref[Pending]] = []
 
     def __torch_function__(
@@ -48,8 +47,8 @@ class Fusing(TorchFunctionMode):
         if among and func in METADATA:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **named)
-        join = (self.recorded if torch.is_grad_enabled() else JOINS).get(func)
-        if join is not None:
+        join = (RECORDED if torch.is_grad_enabled() else JOINS).get(func)
+        if join is not None and not torch.is_autocast_enabled("cpu"):
             joined = join(*args, **named)
             if isinstance(joined, Pending):
                 self.begun.append(ref(joined))

@@ -14,7 +14,8 @@ from mitate.linears import gains, linear
 
 MOST_INPUTS = 512  # of a linear layer: with more MKL multiplies faster than oneDNN saves by fusing
 UNCONNECTED = "a function that autograd does not see was given a layer that is put off"
-_alone: dict[int, ref[Tensor]] = {}  # weights of layers that nothing joined
+# Weights of layers that nothing joined, where something is recorded and where nothing is.
+_alone: dict[tuple[int, bool], ref[Tensor]] = {}
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,6 @@ class Recipe:
         added: to the result, before the activation.
         activation: of the sum.
         versions: of what it reads, input and added, as they were then.
-        multiply: runs a linear layer that nothing joins.
     """
 
     layer: Tensor
@@ -67,7 +67,6 @@ class Recipe:
     added: Tensor | None = None
     activation: Activation | None = None
     versions: tuple[int | None, ...] = ()
-    multiply: Callable[[Tensor, Tensor, Tensor | None], Tensor] = linear
 
     @property
     def is_alone(self) -> bool:
@@ -113,8 +112,8 @@ class Recipe:
         """
         self._check()
         places = (1, 2) if self.geometry is None else (2, 3)
-        mean = self.multiply(self.input.mean(places), self.weight.flatten(1), self.bias)
-        return mean if self.added is None else mean + self.added.mean((2, 3))
+        mean = linear(self.input.mean(places), self.weight.flatten(1), self.bias)
+        return mean if self.added is None else mean.add_(self.added.mean((2, 3)))
 
     def _check(self) -> None:
         read = (self.input,) if self.added is None else (self.input, self.added)
@@ -124,11 +123,9 @@ class Recipe:
     def run(self) -> Tensor:
         """The result of what is not turned, as it stands."""
         shape = self.geometry
-        if torch.is_grad_enabled() and self.added is not None:
-            return replace(self, added=None).run() + self.added  # as autograd can follow it
         if self.added is None and self.activation is None:
             if shape is None:
-                return self.multiply(self.input, self.weight, self.bias)
+                return linear(self.input, self.weight, self.bias)
             laid = (shape.stride, shape.padding, shape.dilation, shape.groups)
             return F.conv2d(self.input, self.weight, self.bias, *laid)
         if shape is None and self.added is not None and not fuses(self.weight):
@@ -179,7 +176,7 @@ class Pending(Tensor):
             twin.result()
         if self.recipe is not None:
             if self.recipe.is_alone:
-                _note_alone(self.recipe.layer)
+                _note_alone(self.recipe.layer, self.recorded)
             with torch.set_grad_enabled(self.recorded), torch._C.DisableTorchFunction():
                 self.value, self.recipe = self.recipe.computed(), None
                 if twin is not None:
@@ -222,14 +219,15 @@ def fuses(weight: Tensor) -> bool:
     return weight.shape[1] <= MOST_INPUTS or gains()
 
 
-def _note_alone(layer: Tensor) -> None:
+def _note_alone(layer: Tensor, recorded: bool) -> None:
     """Remember that nothing joined a layer: it is not put off again."""
-    _alone[id(layer)] = ref(layer, partial(_alone.pop, id(layer)))
+    key = id(layer), recorded
+    _alone[key] = ref(layer, partial(_alone.pop, key))
 
 
 def was_alone(layer: Tensor) -> bool:
     """Whether nothing joined a layer when it was put off before."""
-    noted = _alone.get(id(layer))
+    noted = _alone.get((id(layer), torch.is_grad_enabled()))
     return noted is not None and noted() is layer
 
 
