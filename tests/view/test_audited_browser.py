@@ -98,7 +98,7 @@ def row(method, picked, *, control=False, recommended=False, badges=()):
         layer="stages.2.blocks.-1.conv_dw",
         kind="control" if control else "",
         control=control,
-        images=64,
+        images="48 of 64",
         cost=3.0,
         recommended=recommended,
         badges=badges,

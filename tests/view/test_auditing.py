@@ -273,7 +273,10 @@ def test_a_photo_without_a_mask_counts_for_everything_else(tmp_path):
     photos, masks = seeing.photos(tmp_path, 8)
     (masks / "red" / "000.png").unlink()
     done = mitate.audit(seeing.honest(), photos, masks=masks, **FEW)
-    scores = done.standing("gradcam colours").scores
+    standing = done.standing("gradcam colours")
+    scores = standing.scores
+    assert standing.images_with("energy") == "7 of 8"
+    assert standing.images_with("early_deletion") == standing.images_with("unknown") == "8"
     assert (scores["energy"].value.images, scores["energy"].value.missing) == (7, 1)
     assert scores["early_deletion"].value.images == 8
 

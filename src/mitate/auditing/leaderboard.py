@@ -81,6 +81,12 @@ class Standing:
         """What it is called in a sentence."""
         return control_in_words(self.name) if self.is_control else f"{self.method} at {self.layer}"
 
+    def images_with(self, metric: str) -> str:
+        """How many images a metric has a value for, of those it was measured on."""
+        score = self.scores.get(metric)
+        told = score is not None and score.value.missing > 0
+        return f"{score.value.images} of {self.images}" if score and told else str(self.images)
+
 
 @dataclass(frozen=True)
 class Recommendation:

@@ -167,7 +167,7 @@ def _row(line: "Standing", pick: str) -> list[str]:
         line.layer,
         f"{value.mean:.3f}" if value else "–",
         f"{value.low:.3f} to {value.high:.3f}" if value else "–",
-        str(line.images),
+        line.images_with(pick),
         f"{line.cost:.1f}",
         "; ".join([*([score.words] if score and score.words else []), *line.badges]),
     ]

@@ -137,7 +137,7 @@ def _row(audit: Audit, line: Standing, pick: str, metrics: Sequence[str]) -> Lea
         layer=line.layer,
         kind=KINDS[line.kind],
         control=line.is_control,
-        images=line.images,
+        images=line.images_with(pick),
         cost=line.cost,
         recommended=chosen is not None and chosen.name == line.name,
         badges=(*line.badges, *empty),

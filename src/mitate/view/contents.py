@@ -104,7 +104,7 @@ class LeaderRow:
         layer: where the network was tapped.
         kind: which kind of control, in words.
         control: whether it is one.
-        images: on how many it was measured.
+        images: on how many it was measured, and how many of them the metric has a value for.
         cost: of a map in forwards.
         recommended: whether it is the map to take.
         badges: what else is to be known.
@@ -116,7 +116,7 @@ class LeaderRow:
     layer: str
     kind: str
     control: bool
-    images: int
+    images: str
     cost: float
     recommended: bool
     badges: tuple[str, ...]
