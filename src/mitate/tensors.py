@@ -19,12 +19,17 @@ def generators(seed: int, images: Sequence[Tensor]) -> list[torch.Generator]:
     It is seeded by ``seed`` and the image's numbers, so that an image draws the same in any batch
     and two images draw independently.
     """
-    return [torch.Generator().manual_seed(drawn) for drawn in seeds(seed, images)]
+    return seeded(seeds(seed, images))
 
 
 def seeds(seed: int, images: Sequence[Tensor]) -> list[int]:
     """What each image's generator is seeded by."""
     return [_seed_of((seed, image)) for image in images]
+
+
+def seeded(seeds: Sequence[int]) -> list[torch.Generator]:
+    """New CPU generators of these seeds."""
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
 def generator_of(*parts: object) -> torch.Generator:

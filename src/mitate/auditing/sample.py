@@ -22,7 +22,7 @@ from mitate.explain.scorer import Scorer
 from mitate.imputing import NOISE, impute
 from mitate.models.classifier import Classifier
 from mitate.models.mode import USUAL_BATCH
-from mitate.tensors import at_least_single, replaced, rows, seeds, to_unit_range
+from mitate.tensors import at_least_single, replaced, rows, seeded, seeds, to_unit_range
 
 RANKINGS = {"pixels": "bilinear", "cells": "nearest"}
 Advance = Callable[[float], None]
@@ -94,7 +94,7 @@ class Sample:
     @property
     def generators(self) -> list[torch.Generator]:
         """A random generator an image, as new each time."""
-        return [torch.Generator().manual_seed(seed) for seed in self._seeds]
+        return seeded(self._seeds)
 
     def filling(self, name: str) -> Float[Tensor, "b channels H W"]:
         """What is seen where an image is taken away."""

@@ -97,12 +97,12 @@ class Recipe:
 
     @property
     def mixes_alone(self) -> bool:
-        """Whether each place of the result is of the same place of the input, and linear in it."""
-        shape, kernel = self.geometry, tuple(self.weight.shape[2:])
-        beside = shape is not None and (
-            shape.stride != (1, 1) or shape.padding != (0, 0) or shape.groups != 1
-        )
-        return self.activation is None and set(kernel) <= {1} and not beside
+        """Whether each place of the result is of that of the input alone, but for an activation."""
+        if self.geometry is None:
+            return True
+        stride, padding, groups = self.geometry.stride, self.geometry.padding, self.geometry.groups
+        kernel = tuple(self.weight.shape[2:])
+        return (kernel, stride, padding, groups) == ((1, 1), (1, 1), (0, 0), 1)
 
     def pooled(self) -> Tensor:
         """The mean over all places (b, channels) of what ``mixes_alone``: of the inputs' mean.
