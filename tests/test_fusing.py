@@ -259,6 +259,18 @@ def test_a_network_that_asks_for_half_precision_has_it(recorded: bool) -> None:
     assert torch.equal(found, run())
 
 
+def test_what_was_put_off_before_half_precision_began_is_exact() -> None:
+    given = images(2, 3, 9, 7)
+
+    def run() -> Tensor:
+        found = CONV(given)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return found.sum((2, 3))
+
+    plain, fused = both(run)
+    assert_close(fused, plain)
+
+
 def test_what_joins_while_nothing_is_recorded_joins_after_a_recorded_forward(done: Done) -> None:
     network, given = nn.Sequential(nn.Conv2d(3, 8, 1), nn.GELU()), images(2, 3, 9, 7)
     with Fusing():

@@ -177,7 +177,11 @@ class Pending(Tensor):
         if self.recipe is not None:
             if self.recipe.is_alone:
                 _note_alone(self.recipe.layer, self.recorded)
-            with torch.set_grad_enabled(self.recorded), torch._C.DisableTorchFunction():
+            with (
+                torch.set_grad_enabled(self.recorded),
+                torch.autocast("cpu", enabled=False),  # as where it was put off
+                torch._C.DisableTorchFunction(),
+            ):
                 self.value, self.recipe = self.recipe.computed(), None
                 if twin is not None:
                     twin.value, twin.recipe = self.value.movedim(-1, 1), None
