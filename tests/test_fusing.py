@@ -102,9 +102,15 @@ def test_a_convolution_with_all_that_follows_it(
 
 
 @pytest.mark.parametrize(("name", "act"), EACH)
+@pytest.mark.parametrize("fuses", [True, False])  # where not, one thing after another, in place
 def test_a_linear_layer_with_its_activation(
-    done: Done, name: str, act: Callable[[Tensor], Tensor]
+    done: Done,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    act: Callable[[Tensor], Tensor],
+    fuses: bool,
 ) -> None:
+    monkeypatch.setattr(pending, "fuses", lambda weight: fuses)
     layer, given = nn.Linear(6, 5), images(4, 7, 6)
     plain, fused = both(lambda: act(layer(given)))
     assert_close(fused, plain, rtol=1e-4, atol=1e-5)
@@ -118,13 +124,13 @@ def test_a_linear_layer_with_a_sum_or_an_activation_but_not_both(done: Done) -> 
     assert done == [(False, None, True)]
 
 
-@pytest.mark.parametrize("most", [4, 512])  # with more inputs than that one thing after another
+@pytest.mark.parametrize("fuses", [True, False])
 @pytest.mark.parametrize("inplace", [True, False])
 @pytest.mark.parametrize("biased", [True, False])
 def test_a_linear_layer_turned_and_scaled_and_added_as_in_a_convnext(
-    done: Done, monkeypatch: pytest.MonkeyPatch, most: int, inplace: bool, biased: bool
+    done: Done, monkeypatch: pytest.MonkeyPatch, fuses: bool, inplace: bool, biased: bool
 ) -> None:
-    monkeypatch.setattr(pending, "MOST_INPUTS", most)
+    monkeypatch.setattr(pending, "fuses", lambda weight: fuses)
     layer, given = nn.Linear(6, 5, bias=biased), images(4, 6, 7, 3).permute(0, 2, 3, 1)
     scale, shortcut = torch.linspace(-1, 2, 5), images(4, 5, 7, 3)
 
@@ -165,6 +171,19 @@ def test_what_looks_like_a_scale_or_a_turn(scaled: Callable[[Tensor], Tensor]) -
     layer, given = nn.Linear(6, 5), images(4, 6, 7, 3).permute(0, 2, 3, 1)
     plain, fused = both(lambda: scaled(layer(given)))
     assert_close(fused, plain)
+
+
+@pytest.mark.parametrize(
+    ("wide", "gains", "inputs", "expected"),
+    [(True, False, 512, True), (True, False, 513, False), (False, False, 9, False)]
+    + [(True, True, 513, True)],
+)
+def test_where_onednn_joins_linear_layers(
+    monkeypatch: pytest.MonkeyPatch, wide: bool, gains: bool, inputs: int, expected: bool
+) -> None:
+    monkeypatch.setattr(pending, "has_wide_vectors", lambda: wide)
+    monkeypatch.setattr(pending, "gains", lambda: gains)
+    assert pending.fuses(torch.empty(3, inputs)) is expected
 
 
 POOLED: list[Callable[[Tensor], Tensor]] = [

@@ -125,7 +125,7 @@ def gains() -> bool:
     return (
         torch._C.has_mkl
         and torch._C._has_mkldnn
-        and torch.backends.cpu.get_cpu_capability() == "AVX512"
+        and onednn.has_wide_vectors()
         and "AuthenticAMD" in _processor()
     )
 

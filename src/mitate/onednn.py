@@ -18,3 +18,8 @@ def has_operations() -> bool:
     ops = torch.ops.mkldnn
     found = hasattr(ops, "_convolution_pointwise") and hasattr(ops, "_linear_pointwise")
     return found and platform.machine() in ("x86_64", "AMD64")
+
+
+def has_wide_vectors() -> bool:
+    """Whether PyTorch computes with AVX-512 on this processor."""
+    return torch.backends.cpu.get_cpu_capability() == "AVX512"

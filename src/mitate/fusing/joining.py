@@ -17,7 +17,6 @@ from mitate.fusing.pending import (
     Pending,
     Recipe,
     computed,
-    fuses,
     versions_of,
     was_alone,
 )
@@ -159,7 +158,7 @@ def _sum(input: Any, other: Any, *rest: Any, inplace: bool = False, **named: Any
 def _activated(input: Any, activation: Activation, *, inplace: bool = False) -> Pending | None:
     """A result with an activation behind it."""
     recipe = _unfinished(input)
-    if recipe is None or recipe.turned or not (recipe.geometry or fuses(recipe.weight)):
+    if recipe is None or recipe.turned:
         return None
     if recipe.added is not None and (recipe.geometry is None or activation.name != "relu"):
         return None  # behind a sum PyTorch hands oneDNN only this one, and only of convolutions
