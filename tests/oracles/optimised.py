@@ -111,7 +111,7 @@ def loupe(
     colour: Tensor,
     steps: int,
 ) -> Plane:
-    """Every step in turn; at pixels the mean mask to the fourth, and a millionth of the start."""
+    """Every step in turn; at pixels the mean mask to the fourth, and a millionth of what is near."""
     mask = [[0.5 * value for value in row] for row in start]
     momentum = [[0.0 for _ in row] for row in start]
     kept: list[Plane] = []
@@ -136,8 +136,26 @@ def loupe(
     tail = 1e-6 if found_any else 0.0
     rows, columns = range(len(start)), range(len(start[0]))
     mean = [[sum(mask[y][x] for mask in kept) / len(kept) for x in columns] for y in rows]
+    near = under_a_bell([[value**4 for value in row] for row in mean])
+    begun = under_a_bell(start)
+    rest = [[tail * (near[y][x] + 1e-6) * (begun[y][x] + 1e-6) for x in columns] for y in rows]
     size = image.shape[-2:]
     return [
-        [value**4 + tail * begun for value, begun in zip(*both, strict=True)]
-        for both in zip(enlarged(mean, *size), enlarged(start, *size), strict=True)
+        [value**4 + left for value, left in zip(*both, strict=True)]
+        for both in zip(enlarged(mean, *size), enlarged(rest, *size), strict=True)
     ]
+
+
+def under_a_bell(plane: Plane) -> Plane:
+    """Each cell's sum of all, by their distance; the deviation is an eighth of the short side."""
+    places = [(y, x) for y in range(len(plane)) for x in range(len(plane[0]))]
+    double = 2 * (min(len(plane), len(plane[0])) / 8) ** 2
+    sums = [
+        [
+            sum(plane[b][a] * math.exp(-((b - y) ** 2 + (a - x) ** 2) / double) for b, a in places)
+            for x in range(len(plane[0]))
+        ]
+        for y in range(len(plane))
+    ]
+    highest = max(max(row) for row in sums)
+    return [[value / highest if highest > 0 else 0.0 for value in row] for row in sums]

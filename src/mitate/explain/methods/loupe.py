@@ -34,7 +34,8 @@ NO_GRADIENT = (
     "is quantised): use a method that only runs it, such as occlusion or rise"
 )
 POWER = 4  # of the mean mask
-TAIL = 1e-6  # of the start under the map: what the mask leaves out keeps an order
+TAIL = 1e-6  # under the map: what the mask leaves out keeps an order
+AROUND = 1 / 8  # of the image's short side: the deviation of the bell that tells what is near
 HIDING = 1 / 3  # of the steps hide only; from there on every second one shows
 
 
@@ -58,8 +59,9 @@ def loupe(
     long as it is worth it. Steps take turns: one hides the level set behind the image's blur; the
     next hides it behind the mean colour or, after the first third, shows it alone on that. The map
     is the fourth power of the mean mask, at the image's pixels, as the network saw it: on the grid
-    itself the power would leave more beside the mask's edges. Where nothing changes the class there
-    is none.
+    itself the power would leave more beside the mask's edges. Under it lies a millionth of what is
+    near it and near the start, which ranks what the mask leaves out. Where nothing changes the
+    class there is no map.
 
     Args:
         pyramid: what ``glance`` needs.
@@ -90,9 +92,9 @@ def loupe(
             for chosen in torch.split(moving, scorer.batch_size)
         ]
         descent.step(moving, torch.cat(slopes))
-    mean = resize_maps(descent.mean.reshape(start.shape), size)
-    tail = TAIL * resize_maps(start, size) * (mean.amax((-2, -1), keepdim=True) > 0)
-    return mean**POWER + tail
+    mean = descent.mean.reshape(start.shape)
+    tail = TAIL * surroundings(mean, start) * (mean.amax((-2, -1), keepdim=True) > 0)
+    return resize_maps(mean, size) ** POWER + resize_maps(tail, size)
 
 
 @dataclass(frozen=True)
@@ -281,6 +283,29 @@ def smoothed(slopes: Float[Tensor, "m h w"]) -> Float[Tensor, "m h w"]:
     bell = slopes.new_tensor([1.0, 2.0, 1.0]) / 4
     padded = F.pad(slopes[:, None], (1, 1, 1, 1), mode="replicate")
     return F.conv2d(padded, (bell[:, None] * bell)[None, None])[:, 0]
+
+
+def surroundings(
+    mean: Float[Tensor, "b k h w"], start: Float[Tensor, "b k h w"]
+) -> Float[Tensor, "b k h w"]:
+    """How near a place is to what the mask shows, times how near it is to the start.
+
+    An object goes on around the places that tell it, and where the start is strong.
+    """
+    near, begun = (relative_to_maximum(_spread(maps)) for maps in (mean**POWER, start))
+    return (near + TAIL) * (begun + TAIL)  # far from the one the other goes on
+
+
+def _spread(maps: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
+    """Each map under a bell; beyond its edge is nothing."""
+    deviation = AROUND * min(maps.shape[-2:])
+    down, across = (_bells(cells, deviation).to(maps) for cells in maps.shape[-2:])
+    return down @ maps @ across
+
+
+def _bells(cells: int, deviation: float) -> Float[Tensor, "cells cells"]:
+    places = torch.arange(cells)
+    return torch.exp(-(((places[:, None] - places) / deviation) ** 2) / 2)
 
 
 def on_grid(
