@@ -111,7 +111,7 @@ def loupe(
     colour: Tensor,
     steps: int,
 ) -> Plane:
-    """Every step in turn; at pixels the mean mask to the fourth, and a millionth of what is near."""
+    """Every step in turn; the mean mask to the fourth, and a millionth of what is near it."""
     mask = [[0.5 * value for value in row] for row in start]
     momentum = [[0.0 for _ in row] for row in start]
     kept: list[Plane] = []
