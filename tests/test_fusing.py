@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.testing import assert_close
+from torch.utils.checkpoint import checkpoint
 
 from mitate import Classifier, Explainer, imports, onednn
 from mitate.explain.scorer import Scorer
@@ -716,3 +717,40 @@ def test_scripted_parts_are_given_numbers() -> None:
     network, given = Half().eval(), images(2, 3, 9, 7)
     plain, fused = both(lambda: network(given))
     assert_close(fused, plain)
+
+
+class Checkpointed(nn.Module):
+    """Runs its layers again in the backward, by a hand of its own."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return checkpoint(self.layers, images, use_reentrant=False)
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_checkpoint_saves_the_tensors_that_its_backward_makes_again(fixed: bool) -> None:
+    wide = nn.Linear(8, 300)  # times 300 places: large enough for a function of its own
+    mixed = Checkpointed(nn.Conv2d(3, 8, 3), norm(8), nn.ReLU(), nn.Flatten(2), Turned(), wide)
+    mixed.requires_grad_(not fixed)
+
+    def slope() -> Tensor:
+        given = images(8, 3, 32, 32).requires_grad_()
+        with Fusing(fixed=fixed):
+            score = mixed(given).square().sum()
+        (found,) = torch.autograd.grad(score, given)
+        return found
+
+    assert_close(slope(), slope())  # alone or not: what was noted changes nothing
+    plain = images(8, 3, 32, 32).requires_grad_()
+    (expected,) = torch.autograd.grad(mixed(plain).square().sum(), plain)
+    assert_close(slope(), expected)
+
+
+class Turned(nn.Module):
+    """Places in rows."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.transpose(1, 2)

@@ -34,6 +34,16 @@ def test_again_inside_the_outer_one_restores() -> None:
         assert not made[0].training
 
 
+@pytest.mark.parametrize("flag", ["grad_checkpointing", "memory_efficient"])
+def test_checkpointing_is_off_within_and_on_again(flag: str) -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)).eval()
+    setattr(network[0], flag, True)
+    setattr(network[1], flag, False)
+    with evaluating(network):
+        assert not any(getattr(layer, flag) for layer in network)
+    assert [getattr(layer, flag) for layer in network] == [True, False]
+
+
 def test_after_an_exception_too() -> None:
     made = network()
     before = [module.training for module in made.modules()]

@@ -48,6 +48,8 @@ class Fusing(TorchFunctionMode):
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **named)
         join = (RECORDED if torch.is_grad_enabled() else JOINS).get(func)
+        if (join is not None or func is F.linear) and _is_checkpointed():
+            return func(*computed(args), **computed(dict(named)))
         if join is not None and not torch.is_autocast_enabled("cpu"):
             joined = join(*args, **named)
             if isinstance(joined, Pending):
@@ -76,6 +78,15 @@ class Fusing(TorchFunctionMode):
         found = [pending for one in self.begun if (pending := one()) is not None]
         self.begun = [ref(pending) for pending in found]
         return found
+
+
+def _is_checkpointed() -> bool:
+    """Whether what is recorded is seen by hooks: a checkpoint's backward runs it as it is written.
+
+    Its forward has to save the same tensors.
+    """
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks
+    return torch.is_grad_enabled() and hooks(True) is not None
 
 
 def pays(images: Tensor) -> bool:

@@ -16,6 +16,7 @@ from mitate.linears import quick_linears
 Result = TypeVar("Result")
 USUAL_BATCH, USUAL_IMAGE = 16, 3 * 224 * 224  # numbers of an image
 LARGEST_BATCH = 128
+CHECKPOINTING = ("grad_checkpointing", "memory_efficient")  # timm's and torchvision's flags
 _as_given: WeakSet[nn.Module] = WeakSet()  # networks that can be run in no other way
 _evaluated: ContextVar[tuple[nn.Module, ...]] = ContextVar("evaluated", default=())
 _written: ContextVar[bool] = ContextVar("written", default=False)
@@ -26,22 +27,29 @@ _fusing: ContextVar[bool] = ContextVar("fusing", default=False)
 def evaluating(network: nn.Module) -> Iterator[None]:
     """Put every module in evaluation mode, and back to the mode it had, whatever happens.
 
-    While it is entered for a network, entering it again costs nothing.
+    Activation checkpointing is switched off too: it runs layers again in the backward, where taps
+    and hooks would meet them twice. While it is entered for a network, entering it again costs
+    nothing.
     """
     if network in _evaluated.get():
         yield
         return
-    training = [module for module in network.modules() if module.training]
-    for module in training:
-        module.training = False
+    switched = [
+        (module, flag)
+        for module in network.modules()
+        for flag in ("training", *(flag for flag in CHECKPOINTING if flag in vars(module)))
+        if getattr(module, flag) is True
+    ]
+    for module, flag in switched:
+        setattr(module, flag, False)
     token = _evaluated.set((*_evaluated.get(), network))
     try:
         with nullcontext() if _written.get() or _fusing.get() else quick_linears():
             yield
     finally:
         _evaluated.reset(token)
-        for module in training:
-            module.training = True
+        for module, flag in switched:
+            setattr(module, flag, True)
 
 
 @contextmanager
