@@ -14,6 +14,7 @@ from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
 from mitate import Classifier, Explainer, imports, onednn
+from mitate.explain.layers import candidates
 from mitate.explain.scorer import Scorer
 from mitate.fusing import Fusing, joining, mode, pays, pending
 from mitate.fusing.pending import Pending, Recipe
@@ -717,6 +718,14 @@ def test_scripted_parts_are_given_numbers() -> None:
     network, given = Half().eval(), images(2, 3, 9, 7)
     plain, fused = both(lambda: network(given))
     assert_close(fused, plain)
+
+
+def test_looking_for_layers_leaves_no_layer_alone() -> None:
+    """It taps them all, so that nothing can join them; the network's own runs are judged alone."""
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), norm(8), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.ReLU())
+    network.append(nn.AdaptiveAvgPool2d(1)).append(nn.Flatten()).eval()
+    assert candidates(network, images(1, 3, 16, 16), read=lambda output: output)
+    assert not pending._alone
 
 
 class Checkpointed(nn.Module):

@@ -18,6 +18,7 @@ from mitate.explain.grid import (
     readings,
 )
 from mitate.explain.tap import Call, Place, Read, tapped_forward, trace
+from mitate.fusing import forgetting
 from mitate.tensors import generator_of
 
 PASSING_ON = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten)
@@ -303,6 +304,7 @@ def _holds_most(call: Call, spatial: Sequence[Found]) -> bool:
     return inside >= MOST_OF_THE_NETWORK * len(spatial)
 
 
+@forgetting()
 def _with_counts(
     network: nn.Module, inputs: Tensor, layers: list[Layer], read: Read
 ) -> list[Layer]:
@@ -361,6 +363,7 @@ def _is_sure(grids: tuple[Grid, ...]) -> bool:
     return not grids or (len(grids) == 1 and grids[0].layout == "channels first")
 
 
+@forgetting()
 def _look(
     network: nn.Module, inputs: Tensor, places: Sequence[tuple[Place, tuple[Grid, ...]]], read: Read
 ) -> None:

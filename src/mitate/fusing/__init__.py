@@ -10,5 +10,6 @@ weights that is recorded too. Results differ by the rounding of float32.
 """
 
 from mitate.fusing.mode import Fusing, pays
+from mitate.fusing.pending import forgetting
 
-__all__ = ["Fusing", "pays"]
+__all__ = ["Fusing", "forgetting", "pays"]

@@ -1,6 +1,7 @@
 """Results that are put off, and how they are computed when they are needed."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -252,6 +253,17 @@ def was_alone(layer: Tensor) -> bool:
     """Whether nothing joined a layer when it was put off before."""
     noted = _alone.get((id(layer), torch.is_grad_enabled()))
     return noted is not None and noted() is layer
+
+
+@contextmanager
+def forgetting() -> Iterator[None]:
+    """Forget which layers nothing joined meanwhile: taps of many layers made it so."""
+    before = set(_alone)
+    try:
+        yield
+    finally:
+        for key in _alone.keys() - before:
+            _alone.pop(key, None)
 
 
 def versions_of(*tensors: Tensor) -> tuple[int | None, ...]:
