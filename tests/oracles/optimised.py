@@ -137,8 +137,7 @@ def loupe(
     rows, columns = range(len(start)), range(len(start[0]))
     mean = [[sum(mask[y][x] for mask in kept) / len(kept) for x in columns] for y in rows]
     near = under_a_bell([[value**4 for value in row] for row in mean])
-    begun = under_a_bell(start)
-    rest = [[tail * (near[y][x] + 1e-6) * (begun[y][x] + 1e-6) for x in columns] for y in rows]
+    rest = [[tail * (near[y][x] + 1e-6) * (start[y][x] + 1e-6) for x in columns] for y in rows]
     size = image.shape[-2:]
     return [
         [value**4 + left for value, left in zip(*both, strict=True)]

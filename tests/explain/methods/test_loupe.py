@@ -104,16 +104,15 @@ def test_the_map_is_the_oracles(steps: int) -> None:
     assert made.any()
 
 
-def test_what_the_mask_leaves_out_is_ranked_by_what_is_near() -> None:
-    """By nearness to the mask and to the start; where one says nothing, by the other."""
-    mask, start, nothing = torch.zeros(3, 1, 1, 16, 16, dtype=torch.float64)
+def test_what_the_mask_leaves_out_is_ranked_by_what_is_near_and_by_the_start() -> None:
+    mask, nothing = torch.zeros(2, 1, 1, 16, 16, dtype=torch.float64)
     mask[..., 4, 4] = 0.7
-    start[..., 4, 9] = 1
-    both = loupe.surroundings(mask, start)[0, 0, 4]
-    assert both.argmax() in (6, 7)  # between them
-    expected = optimised.under_a_bell(mask[0, 0].tolist())[4]
-    alone = loupe.surroundings(mask, nothing)[0, 0, 4]
-    torch.testing.assert_close(alone, (both.new_tensor(expected) + 1e-6) * 1e-6)
+    start = networks.make_images(1, size=(16, 16))[:, :1].abs()
+    near = torch.tensor(optimised.under_a_bell(mask[0, 0].tolist()), dtype=torch.float64)
+    found = loupe.surroundings(mask, start)[0, 0]
+    torch.testing.assert_close(found, (near + 1e-6) * (start[0, 0] + 1e-6))
+    assert loupe.surroundings(mask, nothing).flatten().argmax() == 4 * 16 + 4
+    assert found[4, 4] / start[0, 0, 4, 4] > 1e4 * found[15, 15] / start[0, 0, 15, 15]
 
 
 def test_level_sets_keep_their_ends_and_are_soft() -> None:

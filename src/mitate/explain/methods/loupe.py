@@ -60,8 +60,8 @@ def loupe(
     next hides it behind the mean colour or, after the first third, shows it alone on that. The map
     is the fourth power of the mean mask, at the image's pixels, as the network saw it: on the grid
     itself the power would leave more beside the mask's edges. Under it lies a millionth of what is
-    near it and near the start, which ranks what the mask leaves out. Where nothing changes the
-    class there is no map.
+    near it times the start, which ranks what the mask leaves out. Where nothing changes the class
+    there is no map.
 
     Args:
         pyramid: what ``glance`` needs.
@@ -288,12 +288,12 @@ def smoothed(slopes: Float[Tensor, "m h w"]) -> Float[Tensor, "m h w"]:
 def surroundings(
     mean: Float[Tensor, "b k h w"], start: Float[Tensor, "b k h w"]
 ) -> Float[Tensor, "b k h w"]:
-    """How near a place is to what the mask shows, times how near it is to the start.
+    """How near a place is to what the mask shows, times the start.
 
     An object goes on around the places that tell it, and where the start is strong.
     """
-    near, begun = (relative_to_maximum(_spread(maps)) for maps in (mean**POWER, start))
-    return (near + TAIL) * (begun + TAIL)  # far from the one the other goes on
+    near = relative_to_maximum(_spread(mean**POWER))
+    return (near + TAIL) * (start + TAIL)  # far from it the start goes on
 
 
 def _spread(maps: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
