@@ -43,7 +43,7 @@ from mitate.explain.layers import Layer, automatic
 from mitate.explain.methods import METHODS
 from mitate.explain.methods.perturbed import blurred
 from mitate.explain.scorer import Scorer
-from mitate.training import fit
+from mitate.training import Supervision, fit
 from mitate.view.photos import evenly, open_shot
 
 TRAINED, DEMO = Path("out/small"), Path("out/demo")
@@ -287,8 +287,11 @@ def _beside() -> Iterator[Photos]:
             trained(index, convnext, seed=0)
         elif not convnext.exists():
             common |= {"model": MODEL, "arguments": ARGUMENTS, "weights": start}
-            # Few of the parts are defective: by chance it would call all of them good.
-            fit(index, convnext, **common, lr=5e-3, epochs=20, balance=group is not None)
+            common |= {"lr": 5e-3, "epochs": 20}
+            if group:  # few parts are defective, and a network from scratch goes by their surfaces
+                common |= {"epochs": 40, "balance": True, "masks": index, "mask_value": value}
+                common |= {"supervision": Supervision(plant=True)}
+            fit(index, convnext, **common)
         start = convnext / "weights.safetensors"
         for network in (mobile, convnext):
             named = _named(str(network), str(index), str(value))
