@@ -48,9 +48,8 @@ class Fusing(TorchFunctionMode):
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **named)
         join = (RECORDED if torch.is_grad_enabled() else JOINS).get(func)
-        if (join is not None or func is F.linear) and _is_checkpointed():
-            return func(*computed(args), **computed(dict(named)))
-        if join is not None and not torch.is_autocast_enabled("cpu"):
+        as_written = (join is not None or func is F.linear) and _is_checkpointed()
+        if join is not None and not as_written and not torch.is_autocast_enabled("cpu"):
             joined = join(*args, **named)
             if isinstance(joined, Pending):
                 self.begun.append(ref(joined))
@@ -63,7 +62,7 @@ class Fusing(TorchFunctionMode):
                     pending.result()
         if among:
             args, named = computed(args), computed(dict(named))
-        return (self.linear if func is F.linear else func)(*args, **named)
+        return (self.linear if func is F.linear and not as_written else func)(*args, **named)
 
     def __exit__(self, kind: type[BaseException] | None, *raised: Any) -> None:
         """Compute what still waits: what it would be computed from may change now."""

@@ -137,13 +137,11 @@ class Recipe:
 
     def run(self) -> Tensor:
         """The result of what is not turned, as it stands."""
-        shape = self.geometry
-        if self.added is None and self.activation is None:
-            if shape is None:
-                return linear(self.input, self.weight, self.bias)
+        shape, plain = self.geometry, self.added is None and self.activation is None
+        if plain and shape is not None:
             laid = (shape.stride, shape.padding, shape.dilation, shape.groups)
             return F.conv2d(self.input, self.weight, self.bias, *laid)
-        if shape is None and not fuses(self.weight):
+        if shape is None and (plain or not fuses(self.weight)):
             result = linear(self.input, self.weight, self.bias)
             result = result if self.added is None else result.add_(self.added)
             return result if self.activation is None else self.activation.done_to(result)
