@@ -14,35 +14,27 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from threading import Lock
+
+from mitate.sharing import Together
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # malloc.h's names for them
 KEPT = {TRIM_THRESHOLD: 2**31 - 1, MMAP_THRESHOLD: 2**30}
 USUAL = {TRIM_THRESHOLD: 2**26, MMAP_THRESHOLD: 2**25}  # where glibc's own adjustment ends
 CHOSEN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES", "LD_PRELOAD")
 
-_lock = Lock()
-_depth = 0
-
 
 @contextmanager
-def keeping_memory() -> Iterator[None]:
-    """Keep freed memory for what comes next; nested, and in threads, until the last one leaves."""
-    _entered(1)
+def _kept() -> Iterator[None]:
+    _tell(KEPT)
     try:
         yield
     finally:
-        _entered(-1)
+        _tell(USUAL)
 
 
-def _entered(step: int) -> None:
-    global _depth
-    library = _glibc()
-    with _lock:
-        before, _depth = _depth, _depth + step
-        if library is None or (before and _depth):
-            return
-        for threshold, value in (KEPT if _depth else USUAL).items():
+def _tell(thresholds: dict[int, int]) -> None:
+    if library := _glibc():
+        for threshold, value in thresholds.items():
             library.mallopt(threshold, value)
 
 
@@ -52,3 +44,6 @@ def _glibc() -> ctypes.CDLL | None:
     if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in CHOSEN):
         return None
     return ctypes.CDLL(None)
+
+
+keeping_memory = Together(_kept)  # nested, and in threads, until the last one leaves

@@ -129,7 +129,7 @@ class TestExplain:
         assert mitate(*words).code == 0
         done = mitate(*words, "-k", 3)
         assert done.code == 2
-        assert "use a number from 1 to 2" in done.error
+        assert "use a whole number from 1 to 2" in done.error
 
     def test_options_reach_the_method(self, mitate, ref, photos, tmp_path):
         words = ("explain", ref, photos, "-o", tmp_path / "out", "-m", "scorecam")

@@ -13,6 +13,7 @@ from torch import nn
 import mitate
 from mitate.errors import LayerError, TargetError, UsageError
 from mitate.explain.explainer import Explainer, as_classifier
+from mitate.explain.flags import UNSEEN
 from mitate.models.classifier import Classifier
 from mitate.models.preprocessing import Preprocessing
 from oracles import networks
@@ -78,6 +79,16 @@ def test_a_layer_by_module_and_by_name() -> None:
     by_name = Explainer(model, layer="tapped")(networks.make_images(1))
     assert by_module.layer == by_name.layer == "tapped"
     assert torch.equal(by_module.maps, by_name.maps)
+
+
+def test_a_layer_by_its_number() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 4 * 4, 3))
+    images = torch.randn(1, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    assert Explainer(network, layer=1)(images).layer == "1"
+    assert Explainer(network, layer=-4)(images).layer == "0"
+    assert Explainer(network, layer=[0, 1])(images).layer == "0 + 1"
+    with pytest.raises(LayerError, match="no layer is called '7'"):
+        Explainer(network, layer=7)
 
 
 def test_targets_are_explained_in_the_order_given() -> None:
@@ -147,8 +158,23 @@ def test_names_of_another_number() -> None:
 
 def test_class_names_of_another_number_than_the_scores() -> None:
     model = Classifier.from_module(networks.make("with relu"), classes=["a", "b", "c"])
-    with pytest.raises(UsageError, match="gives 5 scores and 3 class names"):
+    with pytest.raises(UsageError, match="gives 5 scores, and there are 3 classes"):
         Explainer(model)(networks.make_images(1))
+
+
+def test_a_number_of_classes_that_was_guessed_wrongly() -> None:
+    class TwoHeads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net, self.other = networks.make("with relu").float(), nn.Linear(4, 2)
+
+        def forward(self, images):
+            return self.net(images), 0
+
+    with pytest.raises(UsageError, match=r"by its last linear layer there are 2 classes: pass cl"):
+        Explainer(TwoHeads())(networks.make_images(1).float())
+    model = Classifier.from_module(TwoHeads(), classes=5)
+    assert Explainer(model)(networks.make_images(1).float()).maps.shape[:2] == (1, 3)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +243,7 @@ def test_a_class_that_the_layer_does_not_see_is_flagged() -> None:
         networks.make_images(1), targets=[[0, 1]]
     )
     flag = explanation.flag_of(0, 1)
-    assert (flag.kind, flag.reason) == ("zero", "the layer sees no gradient from this class")
+    assert (flag.kind, flag.reason) == ("zero", UNSEEN)
 
 
 def test_what_autocast_gives_is_explained() -> None:

@@ -23,7 +23,7 @@ def test_top_classes_come_most_probable_first() -> None:
 
 @pytest.mark.parametrize("top_k", [0, -1, 5])
 def test_a_k_that_does_not_fit(top_k: int) -> None:
-    with pytest.raises(TargetError, match="use a number from 1 to 4"):
+    with pytest.raises(TargetError, match="use a whole number from 1 to 4"):
         checked_top_k(top_k, 4)
 
 

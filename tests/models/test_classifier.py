@@ -1,4 +1,5 @@
 from collections import OrderedDict
+from copy import deepcopy
 
 import pytest
 import torch
@@ -97,6 +98,14 @@ def test_a_network_without_a_linear_head_needs_their_number() -> None:
     assert len(Classifier.from_module(convolutional).class_names) == 5
 
 
+def test_weights_that_take_no_gradients() -> None:
+    with torch.inference_mode():
+        network = nn.Sequential(nn.Conv2d(3, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(UsageError, match=r"give copy\.deepcopy\(network\), made outside of it"):
+        Classifier.from_module(network)
+    Classifier.from_module(deepcopy(network))
+
+
 @pytest.mark.parametrize(
     ("classes", "message"), [("rust", "not one string"), (0, "classes is 0"), (-3, "classes is -3")]
 )
@@ -140,7 +149,8 @@ def test_inputs_follow_the_network(timm_network) -> None:
 
 
 def test_provenance_is_added_to_a_copy() -> None:
-    first = Classifier.from_module(Giving(lambda s: s), preprocessing=Preprocessing())
+    known = {"classes": 4, "preprocessing": Preprocessing()}
+    first = Classifier.from_module(Giving(lambda s: s), **known)
     second = first.with_provenance(metrics={"accuracy": 1})
     assert first.provenance == {}
     assert second.provenance == {"metrics": {"accuracy": 1}}

@@ -14,9 +14,14 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
+from mitate.sharing import Together
+
 SOFTMAX = (torch.softmax, F.softmax, Tensor.softmax)
+# Attention by the plain formula, which can be differentiated twice: a switch of the whole process.
+plain_attention = Together(lambda: sdpa_kernel(SDPBackend.MATH))
 
 
 @dataclass(frozen=True)

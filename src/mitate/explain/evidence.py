@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
@@ -18,6 +18,7 @@ from mitate.errors import LayerError
 from mitate.explain.attention import Attention
 from mitate.explain.biases import BiasTap, FullGradient, full_gradient
 from mitate.explain.blocks import Blocks, Score
+from mitate.explain.flags import unseen
 from mitate.explain.grid import Grid
 from mitate.explain.guided import Guidance
 from mitate.explain.head import Head, find_head
@@ -245,6 +246,16 @@ class Evidence:
     def generators(self) -> list[torch.Generator]:
         """A random generator an image."""
         return generators(self.seed, list(self.inputs))
+
+    @property
+    def blind(self) -> Bool[Tensor, "b k"]:
+        """Where no gradient of a score arrives: at the layer, or else at the pixels."""
+        network, read = self.classifier.network, self.classifier.read
+        tapped = [self.place] if self.forward.activations else []
+        forward = tapped_forward(
+            network, self.inputs, tapped, read=read, gradients=True, pixels=not tapped
+        )
+        return unseen(forward.gradients(self.score(forward.logits, self.classes))[0])
 
     def _spatial(self, tensor: Tensor) -> Tensor:
         return at_least_single(self.grid.spatial(tensor))

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -20,12 +21,12 @@ from mitate.explain.choice import choose
 from mitate.explain.contrast import checked_contrast
 from mitate.explain.evidence import DIFFERENTIATED, Derivatives, Evidence, plain_score
 from mitate.explain.explanation import Explanation, joined
-from mitate.explain.flags import find_flags, unseen
+from mitate.explain.flags import find_flags
 from mitate.explain.fusion import checked_fusion, fused
 from mitate.explain.grid import Grid
 from mitate.explain.inputs import Images, prepare
 from mitate.explain.methods import Method
-from mitate.explain.methods.table import BACKWARD, OF_SCORES
+from mitate.explain.methods.table import BACKWARD, DERIVED, OF_SCORES
 from mitate.explain.names import AND, LayerSpec, resolve, split
 from mitate.explain.outputs import Target, TargetFunctions, named_functions, together
 from mitate.explain.suffix import Traced
@@ -77,10 +78,10 @@ class Explainer:
             method: a name from ``mitate methods``, or ``auto``: what was found best for these very
                 weights, or else what the budget affords (see ``choose``). ``method`` and
                 ``options`` then tell what was taken.
-            layer: a module, a name with indices, or ``auto``: the last layer with a spatial grid
-                before pooling. Several of them, in a list or as ``"blocks.1 + blocks.-1"``, give
-                one map, on the finest of their grids. Methods that join layers take an early one
-                too; methods of pixels look at none.
+            layer: a module, a name with indices, the number of a child, or ``auto``: the last
+                layer with a spatial grid before pooling. Several of them, in a list or as
+                ``"blocks.1 + blocks.-1"``, give one map, on the finest of their grids. Methods
+                that join layers take an early one too; methods of pixels look at none.
             budget: with ``auto``, the forwards that an image may cost for each of its classes; a
                 forward with its backward counts 3. None is for the cheapest.
             fusion: how the maps of several layers, each divided by its largest value, become one:
@@ -104,8 +105,10 @@ class Explainer:
         Raises:
             UsageError: an unknown method or option, LayerError: no such layer.
         """
-        if batch_size is not None and batch_size < 1:
-            raise UsageError(f"batch_size is {batch_size}: use 1 or more")
+        if batch_size is not None and (
+            not isinstance(batch_size, int | np.integer) or batch_size < 1
+        ):
+            raise UsageError(f"batch_size is {batch_size}: use 1 or more, a whole number")
         self.classifier = as_classifier(model)
         compares = against is not None
         chosen = choose(self.classifier, method, layer, budget=budget, compares=compares)
@@ -389,7 +392,7 @@ class Explainer:
             method=self.method.name,
             layer=f" {AND} ".join(layers_shown),
             input_size=tuple(inputs.shape[2:]),
-            flags=find_flags(one.detach(), _blind(evidence, needs)),
+            flags=find_flags(one.detach(), _blind(one, evidence, needs)),
             options={**self.options, **self.modifiers},
             seed=self.seed,
             cost=self._spent(sum(told) / len(inputs), evidence) if counted else planned,
@@ -424,9 +427,11 @@ class Explainer:
     def _names(self, classes: int) -> tuple[str, ...]:
         names = self.classifier.class_names
         if len(names) != classes:
+            guessed = self.classifier.provenance.get("guessed_classes")
+            told = "by its last linear layer there are" if guessed else "there are"
             raise UsageError(
-                f"the network gives {classes} scores and {len(names)} class names were given: pass "
-                "as many names as scores"
+                f"the network gives {classes} scores, and {told} {len(names)} classes: pass "
+                f"classes= with {classes} names, or output= where the scores are elsewhere"
             )
         return names
 
@@ -436,15 +441,17 @@ class Explainer:
         return progress(self.method.name, len(inputs), shown=shown)
 
 
-def _is_auto(spec: LayerSpec) -> bool:
+def _is_auto(spec: str | nn.Module) -> bool:
     return isinstance(spec, str) and spec == "auto"
 
 
-def _blind(evidence: Sequence[Evidence], needs: Sequence[str]) -> Bool[Tensor, "b k"] | None:
-    """Where no layer sees a gradient; None where none was asked for."""
-    if (need := next((need for need in needs if need in OF_SCORES), None)) is None:
+def _blind(
+    maps: Tensor, evidence: Sequence[Evidence], needs: Sequence[str]
+) -> Bool[Tensor, "b k"] | None:
+    """Where no gradient arrives at all; None where none was asked for, or no map is zero."""
+    if DERIVED.isdisjoint(needs) or maps.flatten(2).any(-1).all():
         return None
-    return torch.stack([unseen(getattr(seen, need)) for seen in evidence]).all(0)
+    return torch.stack([seen.blind for seen in evidence]).all(0)
 
 
 def as_classifier(model: Any) -> Classifier:

@@ -12,7 +12,10 @@ REASONS = {
     "zero": "no weighted channel is positive anywhere",
     "constant": "the method gives the same value everywhere on this grid",
 }
-UNSEEN = "the layer sees no gradient from this class"
+UNSEEN = (
+    "no gradient of this class arrives there: the network is saturated or cuts gradients off; "
+    "scorecam and occlusion need none"
+)
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,8 @@ class Flag:
     reason: str
 
 
-def unseen(gradients: Float[Tensor, "b k c *cells"]) -> Bool[Tensor, "b k"]:
-    """Where the layer gets no gradient at all."""
+def unseen(gradients: Float[Tensor, "b k *values"]) -> Bool[Tensor, "b k"]:
+    """Where a layer, or the pixels, get no gradient at all."""
     return ~gradients.flatten(2).any(-1)
 
 

@@ -17,7 +17,7 @@ from mitate.explain.grid import (
     is_astray,
     readings,
 )
-from mitate.explain.tap import Call, Place, Read, tapped_forward, trace
+from mitate.explain.tap import SCRIPTED, Call, Place, Read, tapped_forward, trace
 from mitate.fusing import forgetting
 from mitate.tensors import generator_of
 
@@ -110,10 +110,7 @@ def automatic(network: nn.Module, inputs: Tensor, *, read: Read) -> Layer:
         if grid is not None:
             return replace(layer, grid=grid)
     if isinstance(network, torch.jit.ScriptModule):
-        raise LayerError(
-            "a TorchScript module does not let its layers be watched: give the module that it was "
-            "made from, or a method of pixels, such as gradient"
-        )
+        raise LayerError(SCRIPTED)
     size = "x".join(str(side) for side in _size(inputs))
     raise LayerError(
         f"no layer of this {type(network).__name__} has a spatial grid of two cells or more at "
@@ -167,7 +164,7 @@ def located(
         LayerError: the activation is not spatial; names layers that would do.
     """
     grids: tuple[Grid, ...] = ()
-    if len(activation) == len(inputs):
+    if activation.shape[:1] == inputs.shape[:1]:
         prefixes = possible_prefixes(network)
         grids = readings(activation.shape, _size(inputs), place.module, prefixes)
     (grid,) = _settled(network, inputs, [(place, grids)], read)
@@ -236,7 +233,7 @@ def _spatial(network: nn.Module, inputs: Tensor, calls: Sequence[Call]) -> Itera
     pooled = {_tensor_of(call) for call in calls if isinstance(call.module, POOLING)}
     fewest_cells = 1
     for call in calls:
-        if len(call.output) != len(inputs) or not call.output.is_floating_point():
+        if call.output.shape[:1] != inputs.shape[:1] or not call.output.is_floating_point():
             continue
         grids = readings(call.output.shape, _size(inputs), call.module, prefixes)
         if _is_dense(call):

@@ -9,32 +9,36 @@ from torch import nn
 from mitate.errors import LayerError, UsageError
 from mitate.explain.tap import Place
 
-LayerSpec = str | nn.Module
+LayerSpec = str | int | nn.Module  # a number is that of a child, as network[-2]
 AND = "+"  # between the names of several layers
 INSIDES = ("0", "0.model", "model", "module")
 FASTAI = "0.model."
 
 
-def split(spec: LayerSpec | Sequence[LayerSpec]) -> list[LayerSpec]:
+def split(spec: LayerSpec | Sequence[LayerSpec]) -> list[str | nn.Module]:
     """The layers that a user named: one, a list of them, or names with ``+`` between them.
 
     Raises:
         UsageError: none, or one twice.
     """
-    if isinstance(spec, nn.Module):
-        return [spec]
-    parts = spec.split(AND) if isinstance(spec, str) else list(spec)
-    found = [part.strip() if isinstance(part, str) else part for part in parts]
+    if isinstance(spec, nn.Module | int):
+        return [_spelled(spec)]
+    parts = spec.split(AND) if isinstance(spec, str) else spec
+    found = [_spelled(part) for part in parts]
     if not found or "" in found or len(set(map(_identity, found))) < len(found):
         raise UsageError(f"layer {spec!r}: name one layer or several different ones")
     return found
 
 
-def _identity(spec: LayerSpec) -> str | int:
+def _spelled(spec: LayerSpec) -> str | nn.Module:
+    return spec if isinstance(spec, nn.Module) else str(spec).strip()
+
+
+def _identity(spec: str | nn.Module) -> str | int:
     return spec if isinstance(spec, str) else id(spec)
 
 
-def resolve(network: nn.Module, spec: LayerSpec) -> Place:
+def resolve(network: nn.Module, spec: str | nn.Module) -> Place:
     """Find the module that ``spec`` means: a module, or a name with (negative) indices.
 
     A name may leave out the path to the network's inside (``stages.2`` in a fastai model whose

@@ -11,18 +11,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from threading import get_ident
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mitate.errors import LayerError
-from mitate.explain.attention import AttentionTap
+from mitate.explain.attention import AttentionTap, plain_attention
 from mitate.models.mode import at_full_speed, evaluating
 
 Read = Callable[[Any], Tensor]
+SCRIPTED = (
+    "a TorchScript module does not let its layers be watched: give the module that it was made "
+    "from, or a method of pixels, such as gradient"
+)
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ class TappedForward:
         calls: which of its module's calls each place is, counted from 0.
         around: of each attention, the calls of modules that hold it alone, the innermost first.
         recorded: whether gradients are recorded too, so that they can be differentiated.
+        cut: whether the forward ended unrecorded, although gradients were wanted.
     """
 
     logits: Tensor
@@ -84,6 +89,7 @@ class TappedForward:
     calls: tuple[int, ...] = ()
     around: tuple[tuple[Around, ...], ...] = ()
     recorded: bool = False
+    cut: bool = False
 
     def gradients(self, scores: Tensor) -> tuple[Tensor, ...]:
         """Gradients of ``scores`` (b, k) at every tapped layer, each (b, k, ...) in its layout.
@@ -128,16 +134,19 @@ class TappedForward:
     def _slopes(
         self, score: Tensor, tensors: tuple[Tensor, ...], *, again: bool = False
     ) -> tuple[Tensor, ...]:
-        if not score.requires_grad or not tensors:
-            return tuple(torch.zeros_like(tensor) for tensor in tensors)
-        return torch.autograd.grad(
-            score,
-            tensors,
-            retain_graph=True,
-            create_graph=again or self.recorded,
-            allow_unused=True,
-            materialize_grads=True,
-        )
+        leaves = [one for one in tensors if score.requires_grad and one.requires_grad]
+        found: Sequence[Tensor] = ()
+        if leaves:
+            found = torch.autograd.grad(
+                score,
+                leaves,
+                retain_graph=True,
+                create_graph=again or self.recorded,
+                allow_unused=True,
+                materialize_grads=True,
+            )
+        slopes = dict(zip(map(id, leaves), found, strict=True))
+        return tuple(slopes[id(t)] if id(t) in slopes else torch.zeros_like(t) for t in tensors)
 
 
 def tapped_forward(
@@ -181,9 +190,18 @@ def tapped_forward(
         twice=curvature or differentiable,
         watch=watch,
         differentiable=differentiable,
+        from_the_start=pixels or differentiable,
     )
-    # What watches a forward sees one: none is tried twice.
-    return run(inputs) if watch else at_full_speed(network, inputs, run, fixed=not differentiable)
+    if watch:  # what watches a forward sees one: none is tried twice
+        return run(inputs)
+
+    def recorded(images: Tensor) -> TappedForward:
+        forward = run(images)
+        # Where ``torch.enable_grad()`` ends around a layer, recording is put back to what it was
+        # before: on, if it was from the start.
+        return run(images, from_the_start=True) if forward.cut else forward
+
+    return at_full_speed(network, inputs, recorded, fixed=not differentiable)
 
 
 def _tapped(
@@ -198,6 +216,7 @@ def _tapped(
     twice: bool,
     watch: AbstractContextManager[Any] | None,
     differentiable: bool,
+    from_the_start: bool,
 ) -> TappedForward:
     keeper = _Keeper(places, gradients=gradients)
     own = _own(inputs)
@@ -207,15 +226,16 @@ def _tapped(
         entered.enter_context(_undisturbed(network))
         entered.enter_context(_hooked(keeper.modules, keeper))
         entered.enter_context(watch or nullcontext())
-        entered.enter_context(sdpa_kernel(SDPBackend.MATH) if twice else nullcontext())
+        entered.enter_context(plain_attention() if twice else nullcontext())
         if attended is not None:
             entered.enter_context(attended)
             entered.enter_context(_noting_blocks(network, attended, around))
-        if pixels or differentiable:
+        if from_the_start:
             torch.set_grad_enabled(gradients)
         if pixels:
             own = own.requires_grad_(gradients)
         logits = read(network(own.clone() if pixels else own))
+        recorded_to_the_end = torch.is_grad_enabled()
     kept, calls = keeper.found()
     return TappedForward(
         logits,
@@ -224,6 +244,7 @@ def _tapped(
         calls,
         tuple(tuple(around[index]) for index in range(len(attended.kept) if attended else 0)),
         differentiable,
+        cut=gradients and not recorded_to_the_end,
     )
 
 
@@ -242,7 +263,7 @@ def watching(places: Sequence[Place]) -> Iterator[Callable[[Tensor], TappedForwa
         kept, calls = keeper.found()
         return TappedForward(logits, kept, (), calls, recorded=before)
 
-    with _hooked(keeper.modules, keeper), sdpa_kernel(SDPBackend.MATH):
+    with _hooked(keeper.modules, keeper), plain_attention():
         try:
             yield tapped
         finally:
@@ -261,7 +282,7 @@ class _Keeper:
         tensor = _first_tensor(output)
         if tensor is None or not tensor.is_floating_point():
             return output
-        if not self.gradients:
+        if not self.gradients or tensor.is_inference():
             self.outputs[id(module)].append(tensor.detach().clone())
             return output
         torch.set_grad_enabled(True)
@@ -319,9 +340,10 @@ def trace(
         counts[id(module)] = index + 1
         if tensor is not None:
             taken = args[0] if args and isinstance(args[0], Tensor) else None
-            calls.append(Call(names[id(module)], module, index, tensor, tensor._version, taken))
+            version = 0 if tensor.is_inference() else tensor._version  # these have none
+            calls.append(Call(names[id(module)], module, index, tensor, version, taken))
 
-    watched = [module for module in network.modules() if isinstance(module, kinds)]
+    watched = [m for m in network.modules() if isinstance(m, kinds) and not _is_scripted(m)]
     with _undisturbed(network), _hooked(watched, note):
         network(_own(inputs))
     return calls
@@ -336,7 +358,15 @@ def _undisturbed(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _hooked(modules: Any, hook: Callable[[nn.Module, Any, Any], Any]) -> Iterator[None]:
-    handles = [module.register_forward_hook(hook) for module in modules]
+    """Call a hook after forwards of modules, where the thread that entered this runs them."""
+    thread = get_ident()
+
+    def of_thread(module: nn.Module, args: Any, output: Any) -> Any:
+        return hook(module, args, output) if get_ident() == thread else None
+
+    if any(map(_is_scripted, modules)):
+        raise LayerError(SCRIPTED)
+    handles = [module.register_forward_hook(of_thread) for module in modules]
     try:
         yield
     finally:
@@ -351,12 +381,15 @@ def _noting_blocks(
     """Note each call of a module, but of the network itself, that holds one attention alone."""
     begun: list[int] = []
     counts: Counter[int] = Counter()
-    handles = []
+    handles, thread = [], get_ident()
 
     def begin(_module: nn.Module, _args: Any) -> None:
-        begun.append(len(attended.kept))
+        if get_ident() == thread:
+            begun.append(len(attended.kept))
 
     def end(name: str, module: nn.Module, args: Any, named: dict[str, Any], output: Any) -> None:
+        if get_ident() != thread:
+            return
         first, call = begun.pop(), counts[id(module)]
         counts[id(module)] += 1
         given = _first_tensor(output)
@@ -367,13 +400,17 @@ def _noting_blocks(
 
     try:
         for name, module in network.named_modules():
-            if name:
+            if name and not _is_scripted(module):
                 handles.append(module.register_forward_pre_hook(begin))
                 handles.append(module.register_forward_hook(partial(end, name), with_kwargs=True))
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _is_scripted(module: nn.Module) -> bool:
+    return isinstance(module, torch.jit.ScriptModule)
 
 
 def _own(inputs: Tensor) -> Tensor:

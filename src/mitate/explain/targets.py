@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from operator import index
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -31,10 +32,10 @@ def checked_top_k(top_k: int | None, classes: int) -> int:
     """
     if top_k is None:
         return min(TOP_K, classes)
-    if not 1 <= top_k <= classes:
+    if not isinstance(top_k, int | np.integer) or not 1 <= top_k <= classes:
         raise TargetError(
             f"top_k is {top_k} and the classifier has {classes} classes: "
-            f"use a number from 1 to {classes}"
+            f"use a whole number from 1 to {classes}"
         )
     return top_k
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.func import functionalize
 from torch.fx import GraphModule
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from mitate.explain.attention import plain_attention
 from mitate.explain.blocks import Score
 from mitate.explain.flags import unseen
 from mitate.explain.fusion import fused
@@ -29,6 +29,7 @@ from mitate.explain.tap import Place, tapped_forward
 from mitate.explain.targets import top_classes
 from mitate.models.classifier import Classifier
 from mitate.models.mode import as_written, evaluating
+from mitate.sharing import Together
 from mitate.tensors import at_least_single
 
 TRACEABLE = OF_SCORES | {"activations", "head", "classes", "grid", "images"}
@@ -175,9 +176,11 @@ def traced(
         return make(*given)
 
 
+_plain_norms = Together(lambda: torch.backends.cudnn.flags(enabled=False))
+
+
 @contextmanager
 def _plain() -> Iterator[None]:
     """Attention, pooling and norms by operations that have plain derivatives."""
-    unfused = torch.backends.cudnn.flags(enabled=False)
-    with sdpa_kernel(SDPBackend.MATH), PlainPooling(), unfused:
+    with plain_attention(), PlainPooling(), _plain_norms():
         yield

@@ -102,9 +102,16 @@ class Classifier:
                 network's own, and otherwise ``single-label``.
         """
         network = _uncompiled(network)
+        if any(weight.is_inference() for weight in network.parameters()):
+            raise UsageError(
+                "this network was made under torch.inference_mode(), and such weights take no "
+                "gradients: give copy.deepcopy(network), made outside of it"
+            )
         names = _class_names(network, classes)
         known = preprocessing or timm_preprocessing(network)
-        provenance = {} if known else {"assumed_preprocessing": True}
+        provenance: dict[str, Any] = {} if known else {"assumed_preprocessing": True}
+        if classes is None and not _labels(network):
+            provenance["guessed_classes"] = True
         return cls(
             network,
             names,
@@ -145,8 +152,9 @@ class Classifier:
             ClassifierError: no logits there; tells how to give ``output=``.
         """
         logits = self.output(output) if self.output else _first_logits(output)
-        if isinstance(logits, Tensor) and logits.ndim == 1 and len(self.class_names) == 1:
-            logits = logits[:, None]
+        classes = len(self.class_names)
+        if isinstance(logits, Tensor) and logits.ndim < 2 and classes in (1, logits.numel()):
+            logits = logits.reshape(-1, classes)  # squeezed: of one class, or of one image
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             found = tuple(logits.shape) if isinstance(logits, Tensor) else type(output).__name__
             raise ClassifierError(
@@ -171,8 +179,9 @@ class Classifier:
             raise ClassifierError(
                 "this classifier has no segmentation: train one with masks (mitate train --masks)"
             )
-        both = MultiTask(self.network, self.decoder.to(self.device, self.dtype))
-        with evaluating(both), torch.no_grad():
+        decoder = self.decoder.to(self.device, self.dtype)
+        both = MultiTask(self.network, decoder)
+        with evaluating(self.network), evaluating(decoder), torch.no_grad():
             logits: Tensor = both(inputs.detach().to(self.device, self.dtype, copy=True))[1]
             return logits.sigmoid()
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mitate import fusing, onednn
 from mitate.allocation import keeping_memory
 from mitate.linears import quick_linears
+from mitate.sharing import turn
 
 Result = TypeVar("Result")
 USUAL_BATCH, USUAL_IMAGE = 16, 3 * 224 * 224  # numbers of an image
@@ -29,11 +30,22 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
     Activation checkpointing is switched off too: it runs layers again in the backward, where taps
     and hooks would meet them twice. While it is entered for a network, entering it again costs
-    nothing.
+    nothing, and another thread that would enter it for the same network waits.
     """
     if network in _evaluated.get():
         yield
         return
+    with turn(network), _switched_off(network):
+        token = _evaluated.set((*_evaluated.get(), network))
+        try:
+            with nullcontext() if _written.get() or _fusing.get() else quick_linears():
+                yield
+        finally:
+            _evaluated.reset(token)
+
+
+@contextmanager
+def _switched_off(network: nn.Module) -> Iterator[None]:
     switched = [
         (module, flag)
         for module in network.modules()
@@ -42,12 +54,9 @@ def evaluating(network: nn.Module) -> Iterator[None]:
     ]
     for module, flag in switched:
         setattr(module, flag, False)
-    token = _evaluated.set((*_evaluated.get(), network))
     try:
-        with nullcontext() if _written.get() or _fusing.get() else quick_linears():
-            yield
+        yield
     finally:
-        _evaluated.reset(token)
         for module, flag in switched:
             setattr(module, flag, True)
 
