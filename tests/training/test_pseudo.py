@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import tiny
 from mitate.data.dataset import read_dataset
@@ -151,3 +152,60 @@ def test_maps_may_be_averaged_over_superpixels_before_the_threshold(
     own = np.asarray(Image.fromarray(heat).resize(size, Image.Resampling.BILINEAR))
     own = own / heat.max() >= 0.6
     assert ((masks.read(record.path, size) > 0) == own).mean() > 0.99
+
+
+def test_masks_corrected_by_hand_are_kept(explainer, dataset, tmp_path):
+    out = tmp_path / "out"
+    make_masks(explainer, dataset, out, threshold=0.6, shown=False)
+    corrected, redrawn, resaved = (out / "masks" / "blast" / f"000{n}.png" for n in range(3))
+    with Image.open(corrected) as image:
+        about, drawn = image.text, np.asarray(image).copy()
+    drawn[:5] = 255 - drawn[:5]
+    info = PngInfo()
+    for name, text in about.items():
+        info.add_text(name, text)  # an editor that keeps what it does not know
+    Image.fromarray(drawn).save(corrected, pnginfo=info)
+    Image.fromarray(255 - drawn).convert("RGB").save(redrawn)
+    with Image.open(resaved) as image:
+        Image.fromarray(np.asarray(image)).save(resaved)
+    contents = [path.read_bytes() for path in (corrected, redrawn, resaved)]
+
+    same = make_masks(explainer, dataset, out, threshold=0.6, shown=False)
+    assert (same.number, same.kept) == (4, ("blast/0000.png", "blast/0001.png"))
+    done = make_masks(explainer, dataset, out, threshold=0.3, shown=False)
+    names = ("blast/0000.png", "blast/0001.png", "blast/0002.png")
+    assert (done.number, done.kept) == (3, names)
+    assert [path.read_bytes() for path in (corrected, redrawn, resaved)] == contents
+    pictures, coco = open_masks(out / "masks"), open_masks(out / "instances.json")
+    for record in dataset.records:
+        size = image_size(record.path)
+        assert np.array_equal(pictures.read(record.path, size), coco.read(record.path, size))
+    corrected.unlink()
+    assert make_masks(explainer, dataset, out, threshold=0.3, shown=False).kept == names[1:]
+
+
+def test_a_damaged_mask_is_told_and_left(explainer, dataset, tmp_path):
+    out = tmp_path / "out"
+    place = out / "masks" / "blast" / "0000.png"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"half a picture")
+    done = make_masks(explainer, dataset, out, shown=False)
+    assert done.number == 5
+    (told,) = done.failures
+    assert "0000.png is not a picture" in told
+    assert place.read_bytes() == b"half a picture"
+
+
+@pytest.mark.parametrize(
+    "change", [lambda told: told["annotations"].pop(), lambda told: told.pop("info")]
+)
+def test_instances_that_were_corrected_are_not_written_over(explainer, dataset, tmp_path, change):
+    make_masks(explainer, dataset, tmp_path, shown=False)
+    make_masks(explainer, dataset, tmp_path, shown=False)
+    place = tmp_path / "instances.json"
+    content = json.loads(place.read_text("utf-8"))
+    change(content)
+    place.write_text(json.dumps(content), "utf-8")
+    with pytest.raises(DataError, match="was changed since it was made, and would be written over"):
+        make_masks(explainer, dataset, tmp_path, shown=False)
+    assert json.loads(place.read_text("utf-8")) == content

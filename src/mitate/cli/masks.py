@@ -29,6 +29,8 @@ def masks(
 ) -> int:
     """Make a mask of each photo's map, as PNG and COCO, to be corrected and trained with.
 
+    Made again into the same folder, masks that were corrected by hand stay as they are.
+
     Args:
         ref: the classifier.
         data: a folder of class folders, or a CSV.
@@ -67,13 +69,16 @@ def masks(
     )
     for line in made.failures:
         tell(f"skipped: {line}")
+    for name in made.kept:
+        tell(f"kept: {name}, which is not as it was made (delete it to have it made anew)")
     if json:
         print_json(made.as_dict())
     else:
-        print(f"{made.number} masks in {out}, at a threshold of {made.threshold:.2f}")
+        beside = f"beside {len(made.kept)} kept, " if made.kept else ""
+        print(f"{made.number} masks in {out}, {beside}at a threshold of {made.threshold:.2f}")
         if made.judged:
             found = f"Dice {number(made.dice)}, IoU {number(made.iou)}"
             print(f"{found} on {made.judged} true masks")
-    if not made.number:
+    if not (made.number or made.kept):
         return 1
     return SOME_FAILED if made.failures else 0

@@ -1,34 +1,28 @@
 """Masks made of maps: to be corrected by hand, to be trained with, and judged where masks exist."""
 
-import json
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
-from mitate import imports
 from mitate.data.decoding import image_size, read_image
 from mitate.data.masks import Masks
 from mitate.data.records import Dataset, Record
 from mitate.errors import DataError, ImageError, UsageError
 from mitate.explain.explainer import Explainer
-from mitate.files import write_bytes, write_text
 from mitate.models.preprocessing import Preprocessing
 from mitate.progress import progress
 from mitate.tensors import resize_maps
+from mitate.training.maskfiles import Coco, check_described, write_mask
 from mitate.training.overlaps import Overlaps
 from mitate.training.superpixels import averaged
 
 MASKS, COCO = "masks", "instances.json"
 THRESHOLDS = np.round(np.linspace(0.05, 0.95, 19), 2)
 USUAL, FEWEST = 0.5, 4
-WHITE = 255
 BATCH = 16
 
 
@@ -39,6 +33,7 @@ class Pseudo:
     Attributes:
         folder: where they are.
         number: how many were written.
+        kept: names of those that were left as they are, since they were drawn or corrected by hand.
         threshold: of the maps, relative to their maxima.
         judged: photos with a true mask.
         dice: over the pixels of these, each half at the other half's threshold; None without any.
@@ -48,6 +43,7 @@ class Pseudo:
 
     folder: Path
     number: int
+    kept: tuple[str, ...]
     threshold: float
     judged: int
     dice: float | None
@@ -56,7 +52,7 @@ class Pseudo:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data."""
-        return {**vars(self), "folder": str(self.folder), "failures": list(self.failures)}
+        return {**vars(self), "folder": str(self.folder)}
 
 
 def make_masks(
@@ -73,6 +69,8 @@ def make_masks(
 ) -> Pseudo:
     """Write a mask for every photo of a data set, as PNG and all of them as COCO.
 
+    A mask that is there and is not as it was made stays: somebody has corrected it.
+
     Args:
         explainer: makes the maps, of the photo's class or, where none is known, of the predicted.
         dataset: the photos.
@@ -87,9 +85,11 @@ def make_masks(
 
     Raises:
         UsageError: a threshold outside of (0, 1], or a class that there is not; DataError: two
-        photos whose masks would have one name; MissingExtraError: superpixels without scikit-image.
+        photos whose masks would have one name, or a file of instances that was changed since it was
+        made; MissingExtraError: superpixels without scikit-image.
     """
     _check(dataset, threshold, empty)
+    check_described(folder / COCO)
     names = _names(dataset)
     failures: list[str] = []
     maps: dict[Record, np.ndarray] = {}
@@ -102,16 +102,23 @@ def make_masks(
     tried = THRESHOLDS if threshold is None else np.array([threshold])
     counts = list(_counted(maps, preprocessing, masks, value, tried, failures))
     chosen = float(threshold or (tried[_best(counts)] if counts else USUAL))
-    described = Coco(dataset)
+    described, kept = Coco(dataset), []
     for record, values in maps.items():
-        mask = _at_photo(values, record, preprocessing) >= chosen
-        _write_png(mask, folder / MASKS / names[record])
-        described.add(record, mask)
-    write_text(folder / COCO, json.dumps(described.as_dict(), ensure_ascii=False))
+        mask, place = _at_photo(values, record, preprocessing) >= chosen, folder / MASKS
+        try:
+            written = write_mask(mask, place / names[record])
+        except ImageError as exc:
+            failures.append(str(exc))
+            continue
+        if written is not mask:
+            kept.append(names[record].as_posix())
+        described.add(record, written)
+    described.write(folder / COCO)
     judged = _judged(counts, FEWEST if threshold is None else 1)
     return Pseudo(
         folder,
-        len(maps),
+        len(described.images) - len(kept),
+        tuple(kept),
         chosen,
         len(counts),
         judged.dice() if judged else None,
@@ -235,55 +242,3 @@ def _names(dataset: Dataset) -> dict[Record, Path]:
                 f"{other} and {record.path} would have one mask, {names[record]}: rename one"
             )
     return names
-
-
-def _write_png(mask: np.ndarray, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with BytesIO() as buffer:
-        Image.fromarray(mask.astype(np.uint8) * WHITE).save(buffer, "PNG")
-        write_bytes(path, buffer.getvalue())
-
-
-class Coco:
-    """COCO's file of instances, written photo by photo: one region each."""
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-        names = dataset.class_names or ("region",)
-        self.numbers = {name: number for number, name in enumerate(names, 1)}
-        self.images: list[dict[str, Any]] = []
-        self.annotations: list[dict[str, Any]] = []
-
-    def add(self, record: Record, mask: np.ndarray) -> None:
-        """Add a photo and its mask."""
-        (height, width), number = mask.shape, len(self.images) + 1
-        name = self.dataset.name(record.path)
-        self.images.append({"id": number, "file_name": name, "width": width, "height": height})
-        if mask.any():
-            about = {
-                "id": len(self.annotations) + 1,
-                "image_id": number,
-                "category_id": self.numbers.get(record.label or "", 1),
-                "iscrowd": 0,
-            }
-            self.annotations.append({**about, **_run_lengths(mask)})
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data for the file."""
-        categories = [{"id": number, "name": name} for name, number in self.numbers.items()]
-        return {
-            "images": self.images,
-            "annotations": self.annotations,
-            "categories": categories,
-        }
-
-
-def _run_lengths(mask: np.ndarray) -> dict[str, Any]:
-    """A mask as COCO's compressed run lengths, with its area and box."""
-    coco = imports.pycocotools("mask")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "__array__ impl", DeprecationWarning)
-        packed = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
-        area, box = int(coco.area(packed)), coco.toBbox(packed).tolist()
-    counts = packed["counts"].decode()
-    return {"segmentation": {**packed, "counts": counts}, "area": area, "bbox": box}
