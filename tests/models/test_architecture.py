@@ -91,6 +91,14 @@ def test_fastais_bodies() -> None:
         ({}, "kind None is not known"),
         ({"kind": "timm"}, "kind 'timm' is not known"),
         ({"kind": "timm", "name": "resnet19", "arguments": {}}, "the nearest are .*resnet18"),
+        (
+            {"kind": "timm", "name": "squeezenet1_0", "arguments": {}},
+            "but torchvision has: torchvision:squeezenet1_0",
+        ),
+        (
+            {"kind": "torchvision", "name": "convnext_atto", "arguments": {}},
+            "but timm has: timm:convnext_atto",
+        ),
         ({"kind": "timm", "name": "resnet18", "arguments": {"pretrained": 1}}, "'pretrained'"),
         ({"kind": "layer", "type": "Bilinear", "arguments": {}}, "kind 'layer' is not known"),
         ({"kind": "layer", "type": "Linear", "arguments": {}}, "cannot be built"),

@@ -109,9 +109,19 @@ def test_a_class_whose_code_is_here_but_not_known(tmp_path: Path, monkeypatch) -
 
 
 def test_a_pickle_without_a_network(tmp_path: Path) -> None:
-    path = pickled(tmp_path / "a.pkl", {"weight": torch.zeros(2)})
+    path = pickled(tmp_path / "a.pkl", {"weight": [torch.zeros(2)]})
     with pytest.raises(ClassifierError, match="holds a dict, not a network"):
         converted(path)
+
+
+@pytest.mark.parametrize("inside", [lambda state: state, lambda state: {"state_dict": state}])
+@pytest.mark.parametrize("trust", [None, "0" * 64])
+def test_weights_alone_need_no_trust(tmp_path: Path, trust, inside) -> None:
+    path = pickled(tmp_path / "a.pth", inside(plain().state_dict()))
+    with pytest.raises(
+        ClassifierError, match=r"needs no trust: give it .* as timm:NAME@.*a\.pth or"
+    ):
+        convert(path, tmp_path / "out", trust=trust)
 
 
 def test_no_pickle_and_no_file(tmp_path: Path) -> None:

@@ -188,16 +188,15 @@ def describe(network: nn.Module) -> Recipe:
 def _build_timm(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     timm = imports.timm()
     if not timm.is_model(name):
-        raise ClassifierError(_unknown("timm", name, timm.list_models()))
+        raise ClassifierError(_unknown("timm", name))
     network: nn.Module = timm.create_model(name, pretrained=False, **_checked(arguments))
     return network
 
 
 def _build_torchvision(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     models = imports.torchvision("models")
-    known = _torchvision_names()
-    if name not in known:
-        raise ClassifierError(_unknown("torchvision", name, known))
+    if name not in _torchvision_names():
+        raise ClassifierError(_unknown("torchvision", name))
     # These two draw weights with SciPy, slowly, where they are not told to leave it.
     extra = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     network: nn.Module = models.get_model(name, weights=None, **extra, **_checked(arguments))
@@ -210,9 +209,15 @@ def _torchvision_names() -> list[str]:
     return names
 
 
-def _unknown(library: str, name: str, known: list[str]) -> str:
+def _unknown(library: str, name: str) -> str:
+    """That there is no such architecture: who has it, or else the nearest names."""
+    names = {"timm": imports.timm().list_models(), "torchvision": _torchvision_names()}
+    known, missing = names.pop(library), f"{library} has no architecture {name!r}"
+    for other, theirs in names.items():
+        if name in theirs:
+            return f"{missing}, but {other} has: {other}:{name}"
     near = get_close_matches(name, known, n=3, cutoff=0.5) or known[:3]
-    return f"{library} has no architecture {name!r}: the nearest are {', '.join(near)}"
+    return f"{missing}: the nearest are {', '.join(near)}"
 
 
 def _checked(arguments: Mapping[str, Any]) -> Mapping[str, Any]:

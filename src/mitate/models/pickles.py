@@ -19,7 +19,7 @@ from mitate import imports
 from mitate.errors import ClassifierError, MitateError, UnsafePickleError, UsageError
 from mitate.models.classifier import Classifier
 from mitate.models.learners import from_learner, is_learner
-from mitate.models.weights import pickle_globals, sha256
+from mitate.models.weights import pickle_globals, read_weights, sha256
 
 HARMLESS = ("torch", "collections", "numpy", "fastai", "fastcore", "timm", "pathlib", "functools")
 
@@ -37,10 +37,17 @@ def convert(
 
     Raises:
         UnsafePickleError: no or another SHA-256; names what the pickle would import.
-        ClassifierError: the pickle cannot be read, or holds no network that can be saved.
+        ClassifierError: the pickle cannot be read, or holds no network that can be saved, or the
+            file needs no converting.
     """
     if not source.is_file():
         raise UsageError(f"no file at {source}: check the path")
+    if _holds_weights_alone(source):
+        raise ClassifierError(
+            f"{source.name} holds weights and no network, and needs no trust: give it with the "
+            f"architecture that it was made for, as timm:NAME@{source} or "
+            f"torchvision:NAME@{source}, in the place of a classifier"
+        )
     digest = sha256(source)
     if trust is None:
         raise UnsafePickleError(_warning(source, digest))
@@ -60,6 +67,13 @@ def convert(
         lines = finished.stderr.strip().splitlines() or ["it ended without a word"]
         raise ClassifierError(f"{source.name} could not be converted: {lines[-1]}")
     return Classifier.load(folder)
+
+
+def _holds_weights_alone(source: Path) -> bool:
+    try:
+        return bool(read_weights(source))
+    except MitateError:
+        return False
 
 
 def _warning(source: Path, digest: str) -> str:
