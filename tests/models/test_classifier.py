@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+import tiny
 from mitate.errors import ClassifierError, MitateWarning, UsageError
 from mitate.models.classifier import Classifier
 from mitate.models.preprocessing import Preprocessing
@@ -155,3 +156,15 @@ def test_provenance_is_added_to_a_copy() -> None:
     assert first.provenance == {}
     assert second.provenance == {"metrics": {"accuracy": 1}}
     assert second.network is first.network
+
+
+def test_it_is_known_by_its_folder_without_where_that_lies(tmp_path, monkeypatch) -> None:
+    made = tiny.classifier()
+    assert made.reference == f"timm:{tiny.MODEL}"
+    assert Classifier.from_module(made.network).reference == ""
+    assert made.save(tmp_path / "leaves").reference == "leaves"
+    monkeypatch.chdir(tmp_path)
+    assert Classifier.load("leaves/").reference == "leaves"
+    (tmp_path / "other").mkdir()
+    made.save("other/leaves")
+    assert Classifier.load("other/leaves").reference == "other/leaves"

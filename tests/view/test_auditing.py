@@ -21,7 +21,7 @@ from mitate.data.paddy import CLASSES, write_paddy
 from mitate.drawing.colour import PREDICTED, TINT
 from mitate.errors import DataError, ImageError, MissingExtraError, UsageError
 from mitate.view.audited import audit_report
-from mitate.view.auditing import photo_subjects
+from mitate.view.given import photo_subjects
 from mitate.view.photos import reported
 from mitate.view.report import render_report
 
@@ -312,12 +312,12 @@ def test_simulated_paddy_from_end_to_end(tmp_path):
 
 
 def test_without_the_extra_the_rest_is_audited(folders, monkeypatch):
-    from mitate.view import auditing
+    from mitate.view import searching
 
     def missing(*_, **__):
         raise MissingExtraError("pip install 'mitate[audit]'")
 
-    monkeypatch.setattr(auditing, "find_reasons", missing)
+    monkeypatch.setattr(searching, "find_reasons", missing)
     done = mitate.audit(seeing.honest(), folders[0], limit=6, metrics=("sparseness",), **SETTINGS)
     assert done.reasons is None
     assert "wrong reasons were not looked for: pip install 'mitate[audit]'" in done.notices

@@ -97,11 +97,15 @@ class Audit:
         return all(outcome.met for outcome in self.gate)
 
     @property
+    def recommended(self) -> Entrant | None:
+        """The contender whose maps are recommended."""
+        chosen = self.recommendation
+        return next((one for one in self.entrants if chosen and one.name == chosen.name), None)
+
+    @property
     def explainer(self) -> Explainer | None:
         """Makes the recommended maps."""
-        chosen = self.recommendation
-        named = (one for one in self.entrants if chosen and one.name == chosen.name)
-        return next((one.explainer for one in named), None)
+        return self.recommended.explainer if self.recommended else None
 
     def standing(self, name: str) -> Standing:
         """One line of the leaderboard.
@@ -195,6 +199,7 @@ def audit_images(
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
     batch_size: int | None = None,
+    searched: int = 0,
     folder: Path | None = None,
     tell: Tell = lambda words: None,
     shown: bool = False,
@@ -218,6 +223,7 @@ def audit_images(
         options: of the metrics.
         seed: of all that is random.
         batch_size: images, or altered images, in one forward; None as ``Explainer`` has it.
+        searched: in so many images wrong reasons are looked for afterwards, as ``hold`` has it.
         folder: where parts are kept, so that an interrupted audit goes on.
         tell: told the estimate before it starts.
         shown: show progress.
@@ -252,7 +258,15 @@ def audit_images(
         batch_size,
     )
     parameters = _parameters(contest, audited, budget)
-    course = hold(contest, parameters, budget=limit, folder=folder, tell=tell, shown=shown)
+    course = hold(
+        contest,
+        parameters,
+        budget=limit,
+        searched=searched,
+        folder=folder,
+        tell=tell,
+        shown=shown,
+    )
     lines = standings(entrants, names, course.values)
     chosen = recommend(lines, course.values, picked)
     used = _asked(usage, contest, course, shown) if ordered.masked else None

@@ -13,7 +13,8 @@ from torch import Tensor
 from mitate.auditing.entrants import Entrant
 from mitate.auditing.measuring import Measured, measure, planned_forwards
 from mitate.auditing.parts import Parts
-from mitate.auditing.rounds import Budget, images_a_round
+from mitate.auditing.reasons.finding import search_cost
+from mitate.auditing.rounds import Budget, images_a_round, least
 from mitate.auditing.subjects import Subjects, in_batches
 from mitate.auditing.table import METRICS, find_metric
 from mitate.auditing.values import Part, Values, best_first, mean_of
@@ -29,6 +30,7 @@ TOO_LONG = (
     "too long? A budget, such as 10min or 50k, is spent on the better maps; a lower limit takes "
     "fewer images"
 )
+FOR_THE_SEARCH = 1 / 3  # of a budget
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ def hold(
     plan: Mapping[str, Any],
     *,
     budget: Budget | None = None,
+    searched: int = 0,
     folder: Path | None = None,
     tell: Tell = lambda words: None,
     shown: bool = True,
@@ -135,6 +138,8 @@ def hold(
         contest: what is measured of whom.
         plan: all that the values depend on; parts in ``folder`` of another plan are no use.
         budget: at most so much; the better half of the contenders goes on after each round.
+        searched: in so many images wrong reasons are looked for afterwards: the estimate tells it,
+            and a third of a budget is left for it, if what remains is enough for the maps.
         folder: where parts are kept.
         tell: told the estimate before it starts.
         shown: show progress.
@@ -146,12 +151,19 @@ def hold(
     pace = seconds_a_forward(contest)
     each = {one.name: contest.cost(one) for one in contest.methods}
     floor = contest.floor
-    limit = None if budget is None else budget.in_forwards(pace)
-    images = len(contest.subjects)
+    images, total = len(contest.subjects), None if budget is None else budget.in_forwards(pace)
+    limit = total
+    if searched and total is not None:
+        needed = least(list(each.values()), floor, images)
+        limit = min(total, max(total * (1 - FOR_THE_SEARCH), needed))
     rounds = parts.rounds(lambda: images_a_round(list(each.values()), floor, images, limit))
     planned = _planned(list(each.values()), floor, rounds)
+    search = searched * search_cost(max(one.cost for one in contest.contenders))
+    search = search if total is None else min(search, max(0.0, total - planned))
     tell(_estimate(contest, planned, pace, rounds, parts.found))
-    if limit is None and not parts.found and planned * pace > LONG:
+    if search:
+        tell(f"then wrong reasons in up to {counted(searched, 'image')}: {_price(search, pace)}")
+    if limit is None and not parts.found and (planned + search) * pace > LONG:
         tell(TOO_LONG)
     values, alive, number, forwards, seconds = Values(), list(each), 0, 0.0, 0.0
     with progress("auditing", round(planned), shown=shown) as advance:
@@ -180,6 +192,10 @@ def seconds_a_forward(contest: Contest) -> float:
     return (time.perf_counter() - started) / len(inputs)
 
 
+def _price(forwards: float, pace: float) -> str:
+    return f"about {forwards:,.0f} forwards, {_duration(forwards * pace)}"
+
+
 def _planned(costs: Sequence[float], floor: float, rounds: Sequence[tuple[int, int]]) -> float:
     dearest = sorted(costs, reverse=True)
     return sum(new * (sum(dearest[:alive]) + floor) for alive, new in rounds)
@@ -191,9 +207,8 @@ def _estimate(
     images = sum(new for _, new in rounds)
     words = (
         f"{counted(len(contest.methods), 'map')} and {counted(len(contest.controls), 'control')} "
-        f"of {counted(images, 'image')} by {counted(len(contest.metrics), 'metric')}: about "
-        f"{planned:,.0f} forwards, "
-        f"{_duration(planned * pace)}"
+        f"of {counted(images, 'image')} by {counted(len(contest.metrics), 'metric')}: "
+        f"{_price(planned, pace)}"
     )
     halving = f", in {len(rounds)} rounds that halve the maps" if len(rounds) > 1 else ""
     again = f"; {counted(found, 'part')} of an earlier run are used again" if found else ""

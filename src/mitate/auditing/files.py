@@ -242,7 +242,7 @@ def audit_file(audit: Audit) -> AuditFile:
     segmented = _segmented(audit)
     return AuditFile(
         classifier={
-            "reference": str(classifier.provenance.get("reference") or ""),
+            "reference": classifier.reference,
             "network": type(classifier.network).__name__,
             "class_names": list(names),
         },

@@ -45,6 +45,16 @@ class Budget:
             return self.forwards
         return (self.seconds or 0.0) / max(seconds_a_forward, 1e-9)
 
+    def left(self, forwards: float, seconds: float) -> float:
+        """What is left of it, in forwards, when so many have taken so long."""
+        pace = seconds / forwards if forwards else 0.0
+        return max(0.0, self.in_forwards(pace) - forwards)
+
+
+def least(costs: Sequence[float], floor: float, images: int) -> float:
+    """Forwards that six images of everyone take: fewer are not compared."""
+    return min(FEWEST, images) * (sum(costs) + floor)
+
 
 def images_a_round(
     costs: Sequence[float], floor: float, images: int, budget: float | None
@@ -67,8 +77,7 @@ def images_a_round(
     """
     if budget is None:
         return [(len(costs), images)]
-    fewest = min(FEWEST, images)
-    needed = fewest * (sum(costs) + floor)
+    fewest, needed = min(FEWEST, images), least(costs, floor, images)
     rounds = max(1, math.ceil(math.log2(max(len(costs), 1))))
     if budget < needed:
         raise UsageError(

@@ -134,6 +134,16 @@ class Classifier:
         return f"Classifier({network}, {len(self.class_names)} classes, {size} px)"
 
     @property
+    def reference(self) -> str:
+        """What it is known by: its folder, without where that lies on this machine, or its source.
+
+        Empty for a module of the caller's own.
+        """
+        if self.folder is None:
+            return str(self.provenance.get("reference") or "")
+        return self.folder.name if self.folder.is_absolute() else self.folder.as_posix()
+
+    @property
     def device(self) -> torch.device:
         """Where the network's weights are."""
         weights = next(self.network.parameters(), None)

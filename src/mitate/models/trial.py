@@ -34,7 +34,7 @@ def check_takes(classifier: Classifier, size: tuple[int, int]) -> None:
     try:
         classifier.logits(probe)
     except (RuntimeError, AssertionError, ValueError) as exc:
-        name = str(classifier.provenance.get("reference") or type(classifier.network).__name__)
+        name = classifier.reference or type(classifier.network).__name__
         why = (str(exc).splitlines() or [type(exc).__name__])[0].rstrip(".")
         raise UsageError(
             f"{name} takes no images of {height}x{width} px ({why}): use another size"

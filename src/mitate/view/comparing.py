@@ -19,7 +19,7 @@ from mitate.errors import ImageError, UsageError
 from mitate.explain.explainer import as_classifier
 from mitate.files import write_csv, write_text
 from mitate.models.classifier import Classifier
-from mitate.view.auditing import LIMIT, photo_subjects
+from mitate.view.given import LIMIT, photo_subjects
 from mitate.view.photos import open_masks, reported, with_known_labels
 from mitate.view.sampling import sample, shows_region
 
@@ -171,7 +171,7 @@ def as_dict(rivals: Rivals) -> dict[str, Any]:
         "version": 1,
         "classifiers": [
             {
-                "reference": str(audit.classifier.provenance.get("reference") or ""),
+                "reference": audit.classifier.reference,
                 "map": next(one.name for one in audit.entrants if not one.is_control),
                 "parameters": dict(audit.parameters),
                 "verdict": asdict(audit.verdict),
