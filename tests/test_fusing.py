@@ -3,9 +3,11 @@
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
+from ctypes import memset
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -414,6 +416,10 @@ def test_changes_in_place_are_seen_under_every_name() -> None:
         lambda tensor: F.relu(tensor, True),
         lambda tensor: torch.neg(tensor, out=tensor),
         lambda tensor: tensor[:1].zero_(),
+        lambda tensor: np.negative(tensor.detach().numpy(), out=tensor.detach().numpy()),
+        lambda tensor: np.asarray(tensor.detach()).fill(2),
+        lambda tensor: memset(tensor.data_ptr(), 0, tensor.nbytes),
+        lambda tensor: np.from_dlpack(tensor.detach()).fill(2),
     ],
 )
 @pytest.mark.parametrize("of", ["input", "shortcut"])
@@ -763,3 +769,15 @@ class Turned(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return images.transpose(1, 2)
+
+
+def test_numbers_that_were_handed_out_before_may_change_at_any_time() -> None:
+    def run() -> Tensor:
+        given = images(2, 3, 9, 7)
+        numbers = given.numpy()
+        found = CONV(given)
+        numbers[:] = 0
+        return F.relu(found) + CONV(given)
+
+    plain, fused = both(run)
+    assert_close(fused, plain, rtol=1e-4, atol=1e-5)

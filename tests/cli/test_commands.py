@@ -568,6 +568,15 @@ def test_references_that_give_no_classifier(
     assert said in done.error
 
 
+def test_an_empty_word_is_not_this_folder(mitate, ref, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    done = mitate("explain", ref, photos, "-o", "")
+    assert done.code == 2
+    assert "an argument is empty" in done.error
+    assert sorted(tmp_path.iterdir()) == before
+
+
 @pytest.mark.parametrize(
     ("text", "size"),
     [("224", (224, 224)), ("128x256", (128, 256)), ("3X4", (3, 4)), ("3×4", (3, 4))],

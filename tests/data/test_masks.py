@@ -120,6 +120,18 @@ def test_what_is_clear_is_background(tmp_path: Path) -> None:
     assert read_mask(tmp_path / "clear.png").tolist() == [[False, True]]
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_black_strokes_on_a_clear_ground(tmp_path: Path, mode: str) -> None:
+    image = Image.new("RGBA", (3, 1), (0, 0, 0, 0))
+    image.putpixel((1, 0), (0, 0, 0, 255))
+    image.putpixel((2, 0), (0, 0, 0, 60))  # the stroke's soft edge
+    path = tmp_path / "layer.png"
+    image.convert(mode).save(path)
+    assert read_mask(path).tolist() == read_mask(path, value=255).tolist() == [[False, True, False]]
+    Image.new(mode, (3, 1), (0,) * (len(mode) - 1) + (255,)).save(path)
+    assert not read_mask(path).any()  # all black, and nothing clear
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_jpeg_masks_are_cut_in_the_middle(tmp_path: Path, mode: str) -> None:
     truth = np.zeros((32, 32), np.uint8)

@@ -43,6 +43,24 @@ def table(tmp_path):
 
 
 class TestGather:
+    def test_a_photo_that_several_sources_hold_is_taken_once(self, folder, monkeypatch):
+        monkeypatch.chdir(folder)
+        found = gather([folder / "正常" / "0001.png", "blast", folder], NAMES)
+        names = [f"{record.path.parent.name}/{record.path.name}" for record in found]
+        assert names == ["正常/0001.png", "blast/0000.png", "blast/0001.png", "正常/0000.png"]
+
+    def test_an_address_of_the_web(self):
+        with pytest.raises(UsageError, match="https://a.org/leaf.jpg is an address of the web"):
+            gather(["https://a.org/leaf.jpg"], NAMES)
+
+    def test_a_table_of_paths_alone(self, folder):
+        (folder / "some.csv").write_text("path\nblast/0001.png\n", encoding="utf-8")
+        (record,) = gather([folder / "some.csv"], NAMES)
+        assert (record.path, record.label) == (folder / "blast" / "0001.png", None)
+        found, notices = reported(folder / "some.csv", tiny.classifier(NAMES))
+        assert found == [record]
+        assert not notices
+
     def test_a_photo(self, folder):
         (record,) = gather([folder / "blast" / "0000.png"], NAMES)
         assert (record.path.name, record.label) == ("0000.png", "blast")

@@ -18,6 +18,7 @@ from mitate.errors import MitateError, MitateWarning, UsageError
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 TRACEBACK = "--traceback"
+EMPTY = "an argument is empty, as a variable without a value is: fill it; this folder is ."
 
 app = App(
     name="mitate",
@@ -63,6 +64,8 @@ def run(arguments: Sequence[str]) -> int:
     with warnings.catch_warnings():
         _filter_warnings(shown)
         try:
+            if "" in words:
+                raise UsageError(EMPTY)
             code = int(app(words, exit_on_error=False, print_error=False) or 0)
             sys.stdout.flush()  # a full disk is told here, and not at the very end
         except (Exception, KeyboardInterrupt) as exc:

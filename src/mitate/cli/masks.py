@@ -54,7 +54,7 @@ def masks(
 
     check_folder(out)
     classifier = Classifier.load(ref)
-    dataset = read_dataset(data)
+    dataset = read_dataset(data, labelled=False)
     for notice in dataset.notices:
         tell(f"note: {notice}")
     made = make_masks(

@@ -13,7 +13,7 @@ from mitate.errors import DataError
 __all__ = ["SPLITS", "Dataset", "Record", "check_dataset", "read_dataset", "split_dataset"]
 
 
-def read_dataset(source: str | Path, *, group: str | None = None) -> Dataset:
+def read_dataset(source: str | Path, *, group: str | None = None, labelled: bool = True) -> Dataset:
     """Reads a folder of class folders, or a CSV with the columns path and label.
 
     Args:
@@ -21,6 +21,7 @@ def read_dataset(source: str | Path, *, group: str | None = None) -> Dataset:
             lie in train, valid and test folders; a CSV may have columns split and mask, and
             its paths are relative to its folder.
         group: The CSV's column whose values keep images on one side of every split.
+        labelled: Whether a CSV has to have the column label.
 
     Raises:
         DataError: There is nothing there that can be used as a data set.
@@ -30,7 +31,7 @@ def read_dataset(source: str | Path, *, group: str | None = None) -> Dataset:
         raise DataError(f"{source} does not exist: give a folder of class folders or a CSV file.")
     table = table_in(source)
     if table is not None:
-        return _with_class_notices(read_listed(table, group=group))
+        return _with_class_notices(read_listed(table, group=group, labelled=labelled))
     if group is not None:
         raise DataError(
             f"{source} has no index.csv to take the group {group} from: groups are told by a"

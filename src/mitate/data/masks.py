@@ -81,7 +81,10 @@ def _values(path: Path, image: ImageFile) -> Values:
     """The saved numbers: (height, width), or (height, width, 3) for colours."""
     if image.mode in ("LA", "PA", "RGBA"):
         bands = np.asarray(image)
-        return np.where(bands[..., -1:] > 0, bands[..., :-1], 0)  # what is clear is background
+        seen = np.where(bands[..., -1:] > 0, bands[..., :-1], 0)  # what is clear is background
+        # Black strokes on a clear ground, as painting programs export a layer, are told by it.
+        drawn = bands[..., -1] >= _LOSSY_THRESHOLD
+        return seen if seen.any() or drawn.all() else np.where(drawn, _WHITE, 0)
     if image.mode == "1":
         return np.asarray(image) * np.uint8(_WHITE)
     if image.mode not in ("P", "L", "RGB", "I", "F") and not image.mode.startswith("I;"):

@@ -60,13 +60,15 @@ def read_table(path: Path, required: Sequence[str]) -> Table:
     return Table(path, columns, rows)
 
 
-def read_listed(path: Path, *, group: str | None = None) -> Dataset:
+def read_listed(path: Path, *, group: str | None = None, labelled: bool = True) -> Dataset:
     """Reads the data set that a CSV tells; paths are relative to the CSV's folder.
+
+    Without a column label, which ``labelled`` asks for, nothing is known of the classes.
 
     Raises:
         DataError: The table cannot be used as it is.
     """
-    table = read_table(path, ("path", "label"))
+    table = read_table(path, ("path", "label") if labelled else ("path",))
     column = _group_column(table, group)
     notices: list[str] = []
     rows = _present_rows(table, notices)

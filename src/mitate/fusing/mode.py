@@ -15,6 +15,8 @@ from mitate.fusing.pending import Pending, computed, memory_of, tensors_in
 from mitate.linears import fixed_linear, linear
 
 FEWEST_INPUTS = 1_000_000  # numbers of a batch: with fewer, Python's share of a forward grows large
+# What gives the numbers away to code that may write them without a function of torch.
+HANDING_OUT = {"numpy", "__array__", "data_ptr", "storage", "untyped_storage", "__dlpack__"}
 METADATA = {
     Tensor.size,
     Tensor.dim,
@@ -33,6 +35,7 @@ class Fusing(TorchFunctionMode):
         super().__init__()
         self.linear = fixed_linear if fixed else linear
         self.begun: list[ref[Pending]] = []
+        self.handed_out: set[int] = set()
 
     def __torch_function__(
         self,
@@ -53,9 +56,14 @@ class Fusing(TorchFunctionMode):
             joined = join(*args, **named)
             if isinstance(joined, Pending):
                 self.begun.append(ref(joined))
+                if joined.recipe and joined.recipe.reads(self.handed_out):
+                    return joined.result()
             if joined is not None:
                 return joined
-        if self.begun and _writes(func, args, named):
+        hands_out = getattr(func, "__name__", "") in HANDING_OUT
+        if hands_out:
+            self.handed_out |= _places((args, named))
+        if self.begun and (hands_out or _writes(func, args, named)):
             memory = _places((args, named))
             for pending in self._alive():
                 if pending.recipe is not None and pending.recipe.reads(memory):

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -46,16 +47,22 @@ def gather(
     """Records of images, folders and data sets (a CSV or a folder with index.csv).
 
     The true class is the CSV's, ``label`` where given, or the image's folder where that is a class.
-    An image that does not exist is a record like any other: whoever opens it tells.
+    An image that does not exist is a record like any other: whoever opens it tells. One that
+    several sources hold is taken once.
 
     Raises:
-        DataError: a folder without pictures; UsageError: an unknown label or an empty choice.
+        DataError: a folder without pictures; UsageError: an unknown label, an address of the web or
+        an empty choice.
     """
     if label is not None and list(class_names).count(label) != 1:
         known = ", ".join(class_names[:12])
         many = "the name of several classes" if label in class_names else "no class"
         raise UsageError(f"{label!r} is {many} of this classifier; its classes: {known}")
-    records = [r for place in map(Path, sources) for r in _records(place, class_names, split)]
+    first: dict[str, Record] = {}
+    for place in map(Path, sources):
+        for record in _records(place, class_names, split):
+            first.setdefault(os.path.realpath(record.path), record)
+    records = list(first.values())
     if label is not None:
         records = [replace(record, label=label) for record in records]
     chosen = [record for record in records if split is None or record.split == split]
@@ -137,7 +144,7 @@ def reported(
     """
     if not _is_dataset(data):
         return gather([data], classifier.class_names, split=split), ()
-    dataset = read_dataset(data)
+    dataset = read_dataset(data, labelled=False)
     notices = dataset.notices + tuple(_strange(dataset, classifier.class_names))
     if any(record.split for record in dataset.records):
         wanted = split or ("valid" if dataset.split("valid").records else None)
@@ -175,8 +182,12 @@ def one_a_class(records: Sequence[Record]) -> list[Record]:
 
 
 def _records(source: Path, class_names: Sequence[str], split: str | None) -> Sequence[Record]:
+    if address := re.match(r"(https?):/+(.*)", str(source)):
+        raise UsageError(
+            f"{address[1]}://{address[2]} is an address of the web: download it, and give its path"
+        )
     if _is_table(source) or (split and os.path.isdir(source)):
-        return read_dataset(source).records
+        return read_dataset(source, labelled=False).records
     found = find_images(source) if os.path.isdir(source) else (source,)
     return [_record(path, class_names) for path in found]
 
