@@ -4,10 +4,11 @@ from torch import nn
 
 import tiny
 from mitate import Explainer, Explanation
-from mitate.errors import UsageError
+from mitate.errors import MitateWarning, UsageError
 from mitate.models.classifier import Classifier
 from mitate.models.tasks import likelihood, told
 from mitate.view.gallery import build_report
+from oracles import networks
 
 LOGITS = torch.tensor([[0.0, 2.0, -1.0], [3.0, 3.0, 0.0]])
 
@@ -82,3 +83,37 @@ def test_a_hugging_face_network_tells_its_task(hf_network, hf_folder, problem, t
     assert Classifier.from_module(hf_network("vit", problem_type=problem)).task == task
     folder = hf_folder("vit", problem_type=problem)
     assert Classifier.load(f"hf:{folder}").task == task
+
+
+def test_one_label_of_hugging_face_is_a_value(hf_network, hf_folder) -> None:
+    pytest.importorskip("transformers")
+    assert Classifier.from_module(hf_network("vit", num_labels=1)).task == "regression"
+    assert Classifier.load(f"hf:{hf_folder('vit', num_labels=1)}").task == "regression"
+
+
+def test_one_output_is_the_log_odds_of_its_class(tmp_path) -> None:
+    network, images = networks.make("with relu"), networks.make_images(2)
+    network.head = nn.Linear(network.head.in_features, 1).double()
+    with pytest.warns(MitateWarning, match="read as that class's own log-odds"):
+        classifier = Classifier.from_module(network, classes=["rust"])
+    assert classifier.task == "multi-label"
+    explanation = Explainer(classifier)(images)
+    torch.testing.assert_close(explanation.probabilities, explanation.logits.sigmoid())
+    assert Classifier.from_module(network, classes=1, task="multi-label").task == "multi-label"
+    assert Classifier.from_module(network, classes=1, task="regression").task == "regression"
+
+
+def test_one_output_of_two_classes() -> None:
+    network, images = networks.make("with relu"), networks.make_images(2)
+    network.head = nn.Linear(network.head.in_features, 1).double()
+    names = ["good", "bad"]
+    with pytest.raises(UsageError, match="gives 1 score, and there are 2 classes: name the one"):
+        Explainer(Classifier.from_module(network, classes=names))(images)
+
+    def both(logit):
+        return torch.cat([torch.zeros_like(logit), logit], dim=1)
+
+    explanation = Explainer(Classifier.from_module(network, classes=names, output=both))(images)
+    alone = Explainer(Classifier.from_module(network, classes=1, task="multi-label"))(images)
+    bad = explanation.probabilities.gather(1, (explanation.classes == 1).long().argmax(1)[:, None])
+    torch.testing.assert_close(bad, alone.probabilities)

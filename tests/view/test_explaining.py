@@ -243,13 +243,20 @@ class TestAnEarlierRun:
         assert all((out / name).read_text() == "mine" for name in others)
         assert (out / "sheet-003.png").is_dir()
 
-    def test_a_photo_that_is_called_like_a_result_stays(self, classifier, tmp_path):
+    @pytest.mark.parametrize("number", ["001", "007"])
+    def test_a_photo_that_is_called_like_a_result_is_not_written_over(
+        self, classifier, tmp_path, number
+    ):
         out = tmp_path / "out"
         out.mkdir()
-        tiny.photo().save(out / "sheet-007.png")
-        done = explain(classifier, out / "sheet-007.png", out)
-        assert (out / "sheet-007.png").is_file()
-        assert (len(done.predictions), done.notices) == (1, [])
+        photo = out / f"sheet-{number}.png"
+        tiny.photo().save(photo)
+        before = photo.read_bytes()
+        with pytest.raises(UsageError, match="is named as a result .*, and would be written over"):
+            explain(classifier, photo, out)
+        assert photo.read_bytes() == before
+        assert self.names(out) == {photo.name}
+        assert len(explain(classifier, photo, tmp_path / "another").predictions) == 1
 
     def test_it_stays_when_nothing_new_comes_of_a_wrong_call(self, classifier, folder, tmp_path):
         explain(classifier, folder, tmp_path / "out")
@@ -259,11 +266,14 @@ class TestAnEarlierRun:
                 explain(classifier, folder, tmp_path / "out", **wrong)
         assert self.names(tmp_path / "out") == before
 
-    def test_it_goes_when_nothing_can_be_read(self, classifier, folder, tmp_path):
+    def test_it_stays_when_nothing_can_be_read(self, classifier, folder, tmp_path):
         explain(classifier, folder, tmp_path / "out")
+        before = self.names(tmp_path / "out")
         done = explain(classifier, tmp_path / "missing.jpg", tmp_path / "out")
-        assert self.names(tmp_path / "out") == {"predictions.json"}
-        assert "removed 3 files" in done.notices[0]
+        assert self.names(tmp_path / "out") == before
+        assert done.notices == [
+            f"nothing new: what an earlier run left in {tmp_path / 'out'} stays"
+        ]
 
     def test_an_interruption_leaves_nothing_of_it(
         self, classifier, folder, tmp_path, masks, monkeypatch

@@ -46,6 +46,10 @@ from mitate.models.mode import batch_for
 from mitate.progress import Advance, progress
 from mitate.tensors import at_least_single, varies
 
+ONE_OF_TWO = (
+    "the network gives 1 score, and there are 2 classes: name the one that it speaks for alone, or "
+    "both with output=lambda logit: torch.cat([torch.zeros_like(logit), logit], dim=1)"
+)
 # Evidence that tells of its own forwards.
 COUNTED = {"scorer", "suffix", "noisy", "slopes", "guided", "fullgradients"}
 PIXELS = "pixels"  # in the place of a layer's name
@@ -429,6 +433,8 @@ class Explainer:
         if len(names) != classes:
             guessed = self.classifier.provenance.get("guessed_classes")
             told = "by its last linear layer there are" if guessed else "there are"
+            if (classes, len(names)) == (1, 2):
+                raise UsageError(ONE_OF_TWO)
             raise UsageError(
                 f"the network gives {classes} scores, and {told} {len(names)} classes: pass "
                 f"classes= with {classes} names, or output= where the scores are elsewhere"

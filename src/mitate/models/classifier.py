@@ -20,7 +20,7 @@ from mitate.models.decoder import Decoder, MultiTask
 from mitate.models.mode import at_full_speed, evaluating
 from mitate.models.preprocessing import Preprocessing, Resize
 from mitate.models.processors import assumed_preprocessing
-from mitate.models.tasks import Task, task_of
+from mitate.models.tasks import ONE_OUTPUT, Task, task_of
 
 Output = Callable[[Any], Tensor]
 CROP_MODES: dict[Any, Resize] = {"squash": "squash", "border": "pad"}
@@ -52,6 +52,12 @@ class Classifier:
     folder: Path | None = None
     task: Task = "single-label"
     decoder: Decoder | None = None
+
+    def __post_init__(self) -> None:
+        """Take one output for the log-odds of its class: a softmax of one is 1, always."""
+        if self.task == "single-label" and len(self.class_names) == 1:
+            object.__setattr__(self, "task", "multi-label")
+            warnings.warn(ONE_OUTPUT, MitateWarning, stacklevel=4)
 
     @classmethod
     def load(
@@ -99,7 +105,8 @@ class Classifier:
             output: takes the logits from an output that is no tensor, tuple or ``.logits``.
             task: ``multi-label`` where several classes can be true at once (each probability is a
                 sigmoid), ``regression`` where the outputs are values; None takes a Hugging Face
-                network's own, and otherwise ``single-label``.
+                network's own, and otherwise ``single-label``, or of one output ``multi-label``,
+                with a warning.
         """
         network = _uncompiled(network)
         if any(weight.is_inference() for weight in network.parameters()):
@@ -118,7 +125,7 @@ class Classifier:
             known or _assumed(network),
             provenance,
             output,
-            task=task or task_of(getattr(config_of(network), "problem_type", None)),
+            task=task or _task(network, len(names)),
         )
 
     @classmethod
@@ -258,6 +265,13 @@ def _class_names(network: nn.Module, classes: Sequence[str] | int | None) -> tup
     if number < 1:
         raise UsageError(f"classes is {number}: a classifier has 1 or more")
     return tuple(f"class {index}" for index in range(number))
+
+
+def _task(network: nn.Module, classes: int) -> Task:
+    config = config_of(network)
+    if config is None:
+        return "single-label"
+    return task_of(getattr(config, "problem_type", None), classes)
 
 
 def _assumed(network: nn.Module) -> Preprocessing:

@@ -72,7 +72,7 @@ def load(name: str, class_names: Sequence[str] | None = None) -> Classifier:
         preprocessing=preprocessing,
         provenance={"reference": f"hf:{name}", "weights": f"hf:{name}", **provenance},
         recipe=describe_huggingface(loaded.network),
-        task=task_of(raw.get("problem_type")),
+        task=task_of(raw.get("problem_type"), wanted),
     )
 
 

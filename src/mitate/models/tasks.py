@@ -11,9 +11,15 @@ PROBLEMS: dict[object, Task] = {
 }
 
 
-def task_of(problem_type: object) -> Task:
-    """The task that ``problem_type`` of a Hugging Face configuration means."""
-    return PROBLEMS.get(problem_type, "single-label")
+ONE_OUTPUT = (
+    "a network of one output has no other class to exclude: its output is read as that class's own "
+    "log-odds (a sigmoid); where it is a value give task='regression'"
+)
+
+
+def task_of(problem_type: object, classes: int) -> Task:
+    """The task that ``problem_type`` of a Hugging Face configuration of so many classes means."""
+    return PROBLEMS.get(problem_type, "single-label" if classes > 1 else "regression")
 
 
 def likelihood(task: Task, logits: Tensor) -> Tensor:

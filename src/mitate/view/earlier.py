@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from mitate.errors import UsageError
 from mitate.explain.methods import METHODS
 
 TABLES = ("predictions.csv", "predictions.json", "energy.csv")
@@ -21,15 +22,29 @@ def maps_name(method: str, number: int) -> str:
     return f"maps/{method}-{number:03}.npz"
 
 
-def clear(folder: Path, photos: Collection[Path] = ()) -> list[str]:
-    """Remove the results of an earlier run, and nothing else; give their names.
+def check_apart(photos: Collection[Path], folder: Path) -> None:
+    """Refuse to write results over the photos that are to be explained.
 
-    Args:
-        folder: where the results are.
-        photos: what is being explained, which stays whatever its name.
+    Raises:
+        UsageError: one of them lies where results do, and is named as they are.
     """
-    kept = {photo.resolve() for photo in photos}
-    found = [path for path in _results(folder) if path.is_file() and path.resolve() not in kept]
+    results = {path.resolve() for path in _results(folder)}
+    for photo in photos:
+        if photo.resolve() in results:
+            raise UsageError(
+                f"{photo} is named as a result in {folder} is, and would be written over: choose "
+                "another folder with -o, or leave this photo out"
+            )
+
+
+def has_results(folder: Path) -> bool:
+    """Whether an earlier run left any."""
+    return any(path.is_file() for path in _results(folder))
+
+
+def clear(folder: Path) -> list[str]:
+    """Remove the results of an earlier run, and nothing else; give their names."""
+    found = [path for path in _results(folder) if path.is_file()]
     for path in found:
         path.unlink()
     return [path.relative_to(folder).as_posix() for path in found]

@@ -27,7 +27,7 @@ from mitate.files import write_csv, write_text
 from mitate.models.classifier import Classifier
 from mitate.models.tasks import word
 from mitate.progress import progress
-from mitate.view.earlier import clear, maps_name, sheet_name, told
+from mitate.view.earlier import check_apart, clear, has_results, maps_name, sheet_name, told
 from mitate.view.photos import Shot, open_shot, shown_names, with_known_labels
 from mitate.view.segmenting import segmentation_panels
 
@@ -97,7 +97,8 @@ def explain_photos(
 
     Writes ``sheet-001.png`` … (a row an image), ``maps/METHOD-001.npz``, ``predictions.csv``,
     ``predictions.json`` and, with masks, ``energy.csv``. Results of an earlier run in the same
-    folder go before the first of these is written, so that what lies there is of one run.
+    folder go before the first of these is written, so that what lies there is of one run; they
+    stay where no photo can be explained.
 
     Args:
         classifier: what is explained.
@@ -114,7 +115,8 @@ def explain_photos(
             seed.
 
     Raises:
-        UsageError: an unknown method, layer, option or colormap, or more classes than there are.
+        UsageError: an unknown method, layer, option or colormap, more classes than there are, or a
+            photo in the place of a result.
     """
     checked_top_k(top_k, len(classifier.class_names))
     style = (style or Style()).checked()
@@ -122,9 +124,9 @@ def explain_photos(
     explainers = explainers_of(classifier, methods, options or {}, **settings)
     controls = controls_beside(explainers, **settings)
     records = with_known_labels(records, classifier.class_names)
+    check_apart([record.path for record in records], folder)
     (folder / "maps").mkdir(parents=True, exist_ok=True)
     explained = Explained()
-    photos = [record.path for record in records]
     removed: list[str] = []
     with progress("explaining", len(records), shown=shown) as advance:
         opened = _opened(classifier, records, masks, mask_value, explained.failures, advance)
@@ -138,14 +140,15 @@ def explain_photos(
                 segmentations=segmentation_panels(classifier, shots),
             )
             if number == 1:
-                removed = clear(folder, photos)
+                removed = clear(folder)
             _keep(done, figure, number, folder, explained)
             _measure(done, controls, shots, explained.comparison)
             advance(len(shots))
     if masks is not None and explained.predictions and not len(explained.comparison):
         explained.notices.append(UNMARKED)
-    if not explained.figures:
-        removed = clear(folder, photos)
+    if not explained.figures and has_results(folder):
+        explained.notices.append(f"nothing new: what an earlier run left in {folder} stays")
+        return explained
     _write_tables(folder, explained, word(classifier.task))
     explained.notices += _estimated(explained.estimates)
     gone = [name for name in removed if not (folder / name).exists()]
