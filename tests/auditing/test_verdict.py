@@ -81,6 +81,7 @@ BLIND = {"energy": None, "reliance": None, "fall": None}
         ),
         ({"over_guessing": interval(0.005)}, "guessing"),
         ({"over_guessing": interval(-0.1)}, "guessing"),
+        ({"over_guessing": interval(0.3, 0.31)}, "unproven"),
         ({"recommendation": None}, "nothing"),
         ({"images": 5}, "few"),
         ({"ignores": True}, "ignores the network"),
@@ -242,6 +243,31 @@ def test_photos_of_a_single_class_tell_nothing_of_guessing():
     accuracy, over = over_guessing([2, 2, 2], [2, 2, 0])
     assert accuracy.mean == pytest.approx(2 / 3)
     assert over is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "named"),
+    [
+        ([0] * 22 + [1], [0] * 22 + [1]),
+        ([0] * 62 + [1] * 2, [0] * 62 + [1] * 2),
+        ([0, 1, 2, 3, 4, 0], [0, 1, 2, 0, 0, 0]),
+        ([0, 0, 1, 1], [1, 1, 0, 0]),
+    ],
+)
+def test_no_interval_is_of_what_cannot_be(labels, named):
+    _, over = over_guessing(labels, named)
+    assert over is not None
+    guessed = 1 / len(set(labels))
+    assert -guessed <= over.low <= over.mean <= over.high <= 1 - guessed
+    assert over.high - over.low > 0.05
+
+
+def test_a_class_of_few_photos_leaves_its_recall_open():
+    wide, narrow = (over_guessing([0] * n + [1] * n, [0] * n + [1] * n)[1] for n in (2, 200))
+    assert wide is not None
+    assert narrow is not None
+    assert wide.high - wide.low > 5 * (narrow.high - narrow.low)
+    assert narrow.low > 0.48
 
 
 def test_random_predictions_are_rarely_taken_for_skill():

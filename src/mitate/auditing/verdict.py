@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from mitate.auditing.comparison import FEWEST
-from mitate.auditing.intervals import Interval, mean_interval
+from mitate.auditing.intervals import Interval, mean_interval, recall_interval
 from mitate.auditing.leaderboard import Recommendation, Score
 from mitate.auditing.segmentation import Segmentation
 from mitate.data.wording import counted
@@ -16,6 +16,7 @@ Grade = Literal["good", "open", "bad"]
 # Falls of the class's probability: what is smaller than the first does not matter, and where the
 # interval stays under the second the region does not decide.
 MATTERS, DECIDES = 0.05, 0.1
+SKILL = 0.1  # of the mean recall above guessing: with less, and none for sure, it is none
 # From this IoU on a region is found: the least of the thresholds of Choe et al. 2020
 # (arXiv:2007.04178, MaxBoxAccV2).
 FINDS = 0.3
@@ -44,6 +45,11 @@ HEADLINES: dict[str, tuple[Grade, str]] = {
     "unclear": (
         "open",
         "These photos do not tell whether the classifier uses the region: audit more of them.",
+    ),
+    "unproven": (
+        "open",
+        "These photos do not tell whether the classifier is better than guessing: audit more of "
+        "them.",
     ),
     "few": ("open", f"Too few photos to judge: at least {FEWEST} are needed."),
     "nothing": ("open", "No map has a value in the metric that picks, so nothing can be said."),
@@ -90,6 +96,7 @@ ADVICE: dict[str, str] = {
     "the audit then tells whether what is segmented is the right place.",
     "place only": "Give more photos with masks, until what hiding the region does can be told.",
     "unclear": "Give more photos with masks (a higher limit, or more masks): the intervals narrow.",
+    "unproven": "Give more photos of each class: the interval narrows.",
     "few": f"Give more photos; for what masks tell, {FEWEST} or more whose mask shows something.",
     "nothing": "Pick by another metric (--pick), or take other photos: these maps are empty, or "
     "none of the photos has a mask.",
@@ -203,7 +210,7 @@ def _outcome(facts: Facts) -> str:
     if facts.images < FEWEST:
         return "few"
     if facts.over_guessing is not None and not facts.over_guessing.low > 0:
-        return "guessing"
+        return "guessing" if facts.over_guessing.mean < SKILL else "unproven"
     if facts.recommendation is None:
         return "nothing"
     outcome = _of_place(facts) or _of_segmentation(facts) or _of_faith(facts)
@@ -362,5 +369,7 @@ def over_guessing(
     present = int((counts > 0).sum())
     if present < 2:
         return mean_interval(right), None
-    recalls = right * len(true) / (present * counts[true])
-    return mean_interval(right), mean_interval(recalls - 1 / present)
+    named_right = np.bincount(true[true == named], minlength=len(counts))
+    recall = recall_interval(named_right[counts > 0], counts[counts > 0])
+    mean, low, high = (bound - 1 / present for bound in (recall.mean, recall.low, recall.high))
+    return mean_interval(right), Interval(mean, low, high, recall.images)
