@@ -92,6 +92,7 @@ def _opened(photos: Photos, record: Record) -> Shot:
         photos.masks,
         mask_value=photos.mask_value,
         preprocessing=photos.classifier.preprocessing,
+        failures=[],
     )
 
 

@@ -247,7 +247,7 @@ def test_a_bad_photo_is_told_and_left_out(tmp_path):
     (photos / "red" / "broken.png").write_bytes(b"no picture")
     Image.new("L", (3, 3), 255).save(masks / "red" / "000.png")
     done = mitate.audit(seeing.honest(), photos, masks=masks, **FEW)
-    assert len(done.subjects) == 7
+    assert len(done.subjects) == 8  # one of them without its mask
     assert len(done.failures) == 2
     assert any("broken.png" in line for line in done.failures)
     assert any("a mask has the size of its photo" in line for line in done.failures)
@@ -419,3 +419,27 @@ def test_regions_elsewhere_lie_on_the_object(tmp_path):
     assert bool((batch.objects[:, :, 16:] == 1).all())
     left = batch.objects[:, :, :16]
     assert torch.equal(left, batch.masks[:, :, :16])
+
+
+def resized(folder, number):
+    """Half the size of some masks."""
+    for path in sorted(folder.rglob("*.png"))[:number]:
+        with Image.open(path) as image:
+            image.resize((image.width // 2, image.height // 2)).save(path)
+
+
+def test_a_mask_of_another_size_costs_the_photo_nothing(tmp_path):
+    photos, masks = seeing.photos(tmp_path, 8, tinted=False)
+    resized(masks, 2)
+    done = mitate.audit(seeing.honest(), photos, masks=masks, **FEW)
+    assert len(done.subjects) == 8
+    assert done.standing("gradcam colours").scores["energy"].value.missing == 2
+    assert len(done.failures) == 2
+    assert all("taken without this mask" in line for line in done.failures)
+
+
+def test_masks_of_which_none_can_be_used_are_told_before_the_work(tmp_path):
+    photos, masks = seeing.photos(tmp_path, 8, tinted=False)
+    resized(masks, 8)
+    with pytest.raises(ImageError, match=r"none of the 8 masks can be used: .* px and its photo"):
+        mitate.audit(seeing.honest(), photos, masks=masks, **FEW)

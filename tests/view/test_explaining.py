@@ -152,7 +152,7 @@ class TestMasks:
         done = explain(classifier, folder, tmp_path / "out", masks=masks, mask_value=2)
         assert len(done.failures) == 1
         assert str(broken) in done.failures[0]
-        assert len(done.predictions) == 5
+        assert len(done.predictions) == 6  # of the photo too
 
     def test_an_earlier_table_does_not_stay(self, classifier, folder, tmp_path, masks):
         explain(classifier, folder, tmp_path / "out", masks=masks)

@@ -88,7 +88,7 @@ class TestGather:
         found = gather([folder / "blast" / "0000.png", folder / "missing.jpg"], NAMES)
         assert len(found) == 2
         with pytest.raises(ImageError, match=r"missing\.jpg does not exist"):
-            open_shot(found[1], "x", preprocessing=INPUT)
+            open_shot(found[1], "x", preprocessing=INPUT, failures=[])
 
     @pytest.mark.parametrize(
         ("label", "names", "words"),
@@ -148,25 +148,30 @@ class TestShot:
         drawn = np.zeros((30, 40), np.uint8)
         drawn[:, :20] = 2
         masks = self.masks(tmp_path, Image.fromarray(drawn))
-        shot = open_shot(record, "a", masks, mask_value=2, preprocessing=INPUT)
+        shot = open_shot(record, "a", masks, mask_value=2, preprocessing=INPUT, failures=[])
         assert shot.mask is not None
         assert shot.mask.shape == (8, 8)
         assert shot.mask.mean(0).tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
-        other = open_shot(record, "a", masks, mask_value=1, preprocessing=INPUT)
+        other = open_shot(record, "a", masks, mask_value=1, preprocessing=INPUT, failures=[])
         assert not other.mask.any()
 
     def test_without_a_mask(self, record, tmp_path):
-        assert open_shot(record, "a", preprocessing=INPUT).mask is None
+        assert open_shot(record, "a", preprocessing=INPUT, failures=[]).mask is None
 
     def test_a_mask_of_another_size(self, record, tmp_path):
         masks = self.masks(tmp_path, Image.new("L", (30, 40)))
-        with pytest.raises(ImageError, match=r"is 30x40 px and its photo 40x30"):
-            open_shot(record, "a", masks, preprocessing=INPUT)
+        failures: list[str] = []
+        shot = open_shot(record, "a", masks, preprocessing=INPUT, failures=failures)
+        assert (shot.photo.size, shot.mask) == ((40, 30), None)
+        (told,) = failures
+        assert "is 30x40 px and its photo 40x30" in told
+        assert told.endswith("(the photo is taken without this mask)")
 
     def test_a_mask_without_such_values_is_this_photos_fault(self, record, tmp_path):
         masks = self.masks(tmp_path, Image.new("RGB", (40, 30), "red"))
-        with pytest.raises(ImageError, match="coloured mask"):
-            open_shot(record, "a", masks, mask_value=1, preprocessing=INPUT)
+        failures: list[str] = []
+        open_shot(record, "a", masks, mask_value=1, preprocessing=INPUT, failures=failures)
+        assert "coloured mask" in failures[0]
 
     def test_masks_that_are_not_there(self, tmp_path):
         assert open_masks(None) is None

@@ -13,7 +13,10 @@ from mitate.auditing.table import (
 from mitate.errors import UsageError
 
 PICK, PICK_WITH_MASKS = "early_deletion", "energy"
-NO_MASK = "compares maps with masks, and no image has one: give masks, or leave it out"
+NO_MASK = (
+    "compares maps with masks, and no image has one with anything in it: give masks, or leave it "
+    "out"
+)
 
 
 def default_pick(masked: bool) -> str:

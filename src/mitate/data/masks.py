@@ -124,6 +124,9 @@ def _check_value(path: Path, image: ImageFile, grey: Values, value: int) -> None
         )
 
 
+WITHOUT = " (the photo is taken without this mask)"
+
+
 @dataclass(frozen=True)
 class MaskIndex:
     """Finds the mask of a picture: as listed, or by name in a folder of masks."""

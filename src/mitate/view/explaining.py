@@ -222,7 +222,14 @@ def _opened(
     names = shown_names([record.path for record in records])
     for record, name in zip(records, names, strict=True):
         try:
-            yield open_shot(record, name, masks, mask_value=mask_value, preprocessing=preprocessing)
+            yield open_shot(
+                record,
+                name,
+                masks,
+                mask_value=mask_value,
+                preprocessing=preprocessing,
+                failures=failures,
+            )
         except ImageError as exc:
             failures.append(str(exc))
             advance(1)

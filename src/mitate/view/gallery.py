@@ -172,7 +172,14 @@ def _opened(
     for record, name in named:
         try:
             shots.append(
-                open_shot(record, name, masks, mask_value=mask_value, preprocessing=preprocessing)
+                open_shot(
+                    record,
+                    name,
+                    masks,
+                    mask_value=mask_value,
+                    preprocessing=preprocessing,
+                    failures=failures,
+                )
             )
         except ImageError as exc:
             failures.append(str(exc))

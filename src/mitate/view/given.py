@@ -11,6 +11,7 @@ from torch import Tensor
 from mitate.auditing.subjects import Batch, Subjects, subjects_of
 from mitate.data.masks import Masks
 from mitate.data.records import Record
+from mitate.data.wording import counted
 from mitate.errors import ImageError, UsageError
 from mitate.explain.inputs import Images, prepare
 from mitate.explain.targets import UNKNOWN, Labels, label_indices
@@ -121,7 +122,7 @@ def photo_subjects(
     ``values`` are those of index masks that mark the region and the object around it.
     """
 
-    def shot_of(record: Record, name: str) -> Shot:
+    def shot_of(record: Record, name: str, told: list[str]) -> Shot:
         return open_shot(
             record,
             name,
@@ -129,20 +130,21 @@ def photo_subjects(
             mask_value=values[0],
             object_value=values[1],
             preprocessing=classifier.preprocessing,
+            failures=told,
         )
 
     names = shown_names([record.path for record in records])
-    kept, failures = list[Opened](), list[str]()
+    kept, failures, unusable = list[Opened](), list[str](), list[str]()
     with progress("reading photos", len(records), shown=shown) as advance:
         for record, name in zip(records, names, strict=True):
             try:
-                kept.append(_seen(classifier, shot_of(record, name)))
+                kept.append(_seen(classifier, shot_of(record, name, unusable)))
             except ImageError as exc:
                 failures.append(str(exc))
             advance(1)
 
     def opened(places: Sequence[int]) -> Batch:
-        shots = [shot_of(kept[place].record, kept[place].name) for place in places]
+        shots = [shot_of(kept[place].record, kept[place].name, []) for place in places]
         inputs = classifier.inputs([shot.photo for shot in shots])
         if masks is None:
             return Batch(inputs)
@@ -161,7 +163,9 @@ def photo_subjects(
         open=opened,
         masked=any(one.masked for one in kept),
     )
-    return subjects, failures
+    if unusable and not any(one.has_mask for one in kept):
+        raise ImageError(f"none of the {counted(len(unusable), 'mask')} can be used: {unusable[0]}")
+    return subjects, [*failures, *unusable]
 
 
 @dataclass(frozen=True)
@@ -171,6 +175,7 @@ class Opened:
     record: Record
     name: str
     digest: str
+    has_mask: bool
     masked: bool
 
 
@@ -179,8 +184,9 @@ def _seen(classifier: Classifier, shot: Shot) -> Opened:
     if not bool(inputs.isfinite().all()):
         raise ImageError(f"{shot.name}: after preprocessing it holds values that are not finite")
     drawn = [torch.tensor(mask) for mask in (shot.mask, shot.around) if mask is not None]
-    masked = shot.mask is not None and bool(shot.mask.any())
-    return Opened(shot.record, shot.name, digest_of(inputs, *drawn), masked)
+    has_mask = shot.mask is not None
+    masked = has_mask and bool(drawn[0].any())
+    return Opened(shot.record, shot.name, digest_of(inputs, *drawn), has_mask, masked)
 
 
 def _stacked(masks: Sequence[np.ndarray | None], inputs: Tensor) -> Tensor:

@@ -15,10 +15,10 @@ from PIL import Image
 from mitate.data import regions
 from mitate.data.dataset import Dataset, read_dataset
 from mitate.data.decoding import find_images, read_image, visible
-from mitate.data.masks import Masks
+from mitate.data.masks import WITHOUT, Masks
 from mitate.data.records import Record, label_of
 from mitate.data.tables import TABLE_SUFFIXES, table_in
-from mitate.errors import UsageError
+from mitate.errors import ImageError, UsageError
 from mitate.models.classifier import Classifier
 from mitate.models.preprocessing import Preprocessing
 from mitate.training.fit import VALIDATION
@@ -102,21 +102,29 @@ def open_shot(
     mask_value: int | None = None,
     object_value: int | None = None,
     preprocessing: Preprocessing,
+    failures: list[str],
 ) -> Shot:
     """Decode a photo and bring its mask to the network's input.
 
-    The object is what has ``object_value``, and the region on it.
+    The object is what has ``object_value``, and the region on it. A mask that cannot be read, or
+    has another size than its photo, goes to ``failures``, and the photo is taken without it.
 
     Raises:
-        ImageError: the photo or its mask cannot be read, or they differ in size.
+        ImageError: the photo cannot be read.
     """
     photo = read_image(record.path)
-    drawn = masks.read(record.path, photo.size, value=mask_value) if masks else None
-    if masks is None or drawn is None:
+    try:
+        drawn = masks.read(record.path, photo.size, value=mask_value) if masks else None
+        if masks is None or drawn is None:
+            return Shot(record, name, photo)
+        rest = None
+        if object_value is not None:
+            rest = masks.read(record.path, photo.size, value=object_value)
+    except ImageError as exc:
+        failures.append(f"{exc}{WITHOUT}")
         return Shot(record, name, photo)
     region, whole = preprocessing.mask(drawn), None
     if object_value is not None:
-        rest = masks.read(record.path, photo.size, value=object_value)
         whole = None if rest is None else preprocessing.mask(np.maximum(rest, drawn))
     return Shot(record, name, photo, region, whole)
 

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from mitate.data.decoding import read_image
-from mitate.data.masks import Masks
+from mitate.data.masks import WITHOUT, Masks
 from mitate.data.records import Record
 from mitate.errors import ImageError, UsageError
 from mitate.explain.inputs import prepare
@@ -70,20 +70,24 @@ class Recorded:
         for number in numbers:
             try:
                 photo = read_image(self.records[number].path)
-                masks.append(self._mask(self.records[number], photo.size))
             except ImageError as exc:
                 self.failures[number] = str(exc)
                 continue
             kept.append(number)
             photos.append(photo)
+            masks.append(self._mask(number, photo.size))
         if not kept:
             return None
         stacked = torch.from_numpy(np.stack(masks))
         return Batch(tuple(kept), self.classifier.inputs(photos), stacked)
 
-    def _mask(self, record: Record, size: tuple[int, int]) -> np.ndarray:
-        masks, value = self.masks, self.mask_value
-        drawn = None if masks is None else masks.read(record.path, size, value=value)
+    def _mask(self, number: int, size: tuple[int, int]) -> np.ndarray:
+        path, drawn = self.records[number].path, None
+        if self.masks is not None:
+            try:
+                drawn = self.masks.read(path, size, value=self.mask_value)
+            except ImageError as exc:
+                self.failures[number] = f"{exc}{WITHOUT}"
         if drawn is None:
             return np.full(self.classifier.preprocessing.size, np.nan, dtype=np.float32)
         return self.classifier.preprocessing.mask(drawn)
