@@ -252,6 +252,7 @@ def _opened(photos: Photos, number: int) -> tuple[Tensor, Tensor | None]:
             photos.masks,
             mask_value=photos.mask_value,
             preprocessing=photos.classifier.preprocessing,
+            failures=[],
         )
         for record in (photos.records if photos.masks else evenly(photos.records, number))
     )

@@ -1,6 +1,7 @@
-"""Writing files that appear whole or not at all, with the rights of any new file."""
+"""Writing files that appear whole or not at all, with the rights of any new file; and where."""
 
 import csv
+import errno
 import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,3 +42,22 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> Path | None:
         writer.writeheader()
         writer.writerows(rows)
         return write_text(path, table.getvalue(), "utf-8-sig")
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that is a file, or where nothing may be written; it need not be there yet.
+
+    So that this is told before the work, not after hours of it.
+
+    Raises:
+        OSError: of the kind that writing there would raise.
+    """
+    there = next((p for p in (folder, *folder.parents) if os.path.lexists(p)), folder)
+    if not there.is_dir():
+        raise _error(errno.ENOTDIR, there)
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise _error(errno.EACCES, there)
+
+
+def _error(code: int, place: Path) -> OSError:
+    return OSError(code, os.strerror(code), str(place))

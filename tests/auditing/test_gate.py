@@ -95,6 +95,13 @@ def test_what_was_found_is_told():
     assert held(requirement_of("energy>=0.5", MEASURED), Told()).found == "no value"
 
 
+def test_how_sure_two_classifiers_are_is_no_requirement():
+    for relation in ("better", "not worse"):
+        with pytest.raises(UsageError, match="how sure a classifier is enters early_deletion"):
+            requirement_of(f"early_deletion {relation}", MEASURED, two=True)
+    assert requirement_of("early_deletion<=0.5", MEASURED, two=True).bound == 0.5
+
+
 @pytest.mark.parametrize(("beaten", "met"), [(True, True), (False, False), (None, False)])
 def test_better_than_control(beaten, met):
     told = Told(beaten={"deletion": (beaten, "so it is")})

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -108,3 +109,21 @@ def test_other_images_cannot_be_compared(audits):
         set_beside(audits[0], other)
     with pytest.raises(UsageError, match="was not compared"):
         set_beside(audits[0], audits[1]).difference("sparseness")
+
+
+def test_a_less_sure_classifier_of_the_same_decisions_is_not_called_better():
+    inputs, masks, labels = seeing.tensors(12)
+    settings = {"methods": ("gradcam",), "layers": ("pool",)}
+    settings["metrics"] = ("early_deletion", "energy")
+    sure, unsure = seeing.honest(), seeing.honest()
+    unsure = replace(unsure, output=lambda logits: 0.25 * logits)
+    both = [
+        audit_images(made, subjects_of(inputs, labels=labels, masks=masks), **settings)
+        for made in (sure, unsure)
+    ]
+    found = set_beside(*both)
+    assert abs(found.difference("early_deletion").difference.mean) > 0.01
+    assert found.difference("early_deletion").words == "by how sure each is, too"
+    assert found.difference("energy").words == "not told apart"
+    assert found.difference("accuracy").words == "not told apart"
+    assert max(one.moved for one in found.moved) < 1e-5

@@ -246,11 +246,20 @@ class TestInterrupted:
         log = tmp_path / "log"
         code, err = self.interrupt(log, *words, when=lambda: "epoch 1/" in log.read_text())
         assert code == 130
-        assert err.splitlines()[-1] == "interrupted"
+        *_, last = err.splitlines()
+        learnt = out / "interrupted"
+        assert last.startswith("interrupted after ")
+        assert f"what was learnt is in {learnt}; --weights {learnt}/weights.safetensors" in last
+        assert "holds a classifier, which this one replaces once it is trained" in err
         assert "Traceback" not in err
         assert Classifier.load(out).class_names == tiny.NAMES
         assert (out / "weights.safetensors").read_bytes() == before
-        assert len(list(out.iterdir())) == 2
+        assert len(list(out.iterdir())) == 3
+        assert Classifier.load(learnt).class_names == ("a", "b")
+        again = ("train", data, "-o", tmp_path / "again", "--model", "test_convnext")
+        again = (*again, "--weights", learnt / "weights.safetensors", "--size", 64, "--epochs", 1)
+        done = subprocess.run([*PROGRAM, *map(str, again)], capture_output=True, check=False)
+        assert done.returncode == 0
 
 
 def test_json_is_all_of_standard_output():

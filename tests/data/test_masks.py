@@ -132,16 +132,42 @@ def test_black_strokes_on_a_clear_ground(tmp_path: Path, mode: str) -> None:
     assert not read_mask(path).any()  # all black, and nothing clear
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("m.jpg", {"quality": 40}),
+        ("m.webp", {"quality": 40}),
+        (
+            "animated.webp",
+            {"quality": 40, "save_all": True, "append_images": [Image.new("L", (32, 32))]},
+        ),
+        ("m.tif", {"compression": "jpeg", "quality": 40}),
+    ],
+)
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_jpeg_masks_are_cut_in_the_middle(tmp_path: Path, mode: str) -> None:
+def test_masks_compressed_with_loss_are_cut_in_the_middle(
+    tmp_path: Path, mode: str, name: str, settings: dict[str, object]
+) -> None:
     truth = np.zeros((32, 32), np.uint8)
     truth[5:20, 7:21] = 255
-    path = tmp_path / "m.jpg"
-    Image.fromarray(truth).convert(mode).save(path, quality=40)
+    path = tmp_path / name
+    Image.fromarray(truth).convert(mode).save(path, **settings)
+    with Image.open(path) as image:
+        assert set(np.unique(np.asarray(image))) - {0, 255}
     assert (read_mask(path) == (truth > 0)).mean() > 0.99
     assert (read_mask(path, value=255) == read_mask(path)).all()
     with pytest.raises(DataError, match="black and white"):
         read_mask(path, value=2)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_webp_without_loss_keeps_its_values(tmp_path: Path, mode: str) -> None:
+    truth = np.zeros((8, 8), np.uint8)
+    truth[2:5], truth[5:] = 1, 2
+    path = tmp_path / "m.webp"
+    Image.fromarray(truth).convert(mode).save(path, lossless=True, exact=True)
+    assert (read_mask(path, value=2) == (truth == 2)).all()
+    assert (read_mask(path) == (truth > 0)).all()
 
 
 def test_exif_is_honoured_where_present(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import json
 import random
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -108,13 +109,18 @@ def test_the_learning_rate_is_found(data, tmp_path, capsys):
 
 def test_patience_stops_and_keeps_the_best(data, tmp_path, capsys):
     # A rate at which the loss leaps about, so that the last epoch is not the best.
-    done = quick(data, tmp_path, epochs=12, patience=2, lr=0.3, seed=3)
+    settings = {"epochs": 12, "patience": 2, "lr": 0.3, "seed": 3, "show_progress": True}
+    done = quick(data, tmp_path, **settings)
     losses = [epoch.valid_loss for epoch in done.history]
     assert len(losses) < 12
     assert losses.index(min(losses)) == len(losses) - 3
     right = [epoch.accuracy for epoch in done.history][losses.index(min(losses))]
     assert done.scores.accuracy == pytest.approx(right)
-    assert capsys.readouterr().out == ""  # fastai's own callbacks would print there
+    told = capsys.readouterr()
+    assert told.out == ""  # fastai's own callbacks would print there
+    stopped = len(losses)
+    assert f"the weights of epoch {stopped - 2} are kept, those of the lowest" in told.err
+    assert f"stopped after {stopped} of 12 epochs" in told.err
 
 
 def test_progress_is_told_on_standard_error(data, tmp_path, capsys):
@@ -129,6 +135,8 @@ def test_training_that_diverges_saves_nothing(data, tmp_path):
         quick(data, tmp_path / "a", lr=1e30, epochs=2)
     with pytest.raises(ClassifierError, match="diverged"):
         quick(data, tmp_path / "a", lr=1e30, epochs=2, patience=1)
+    with pytest.raises(ClassifierError, match="diverged"):
+        quick(data, tmp_path / "a", lr=1e4, epochs=2, model="test_convnext", arguments=None)
     assert not (tmp_path / "a").exists()
 
 
@@ -236,3 +244,13 @@ def test_a_file_of_weights_is_of_one_model(tmp_path):
 def test_a_folder_that_is_no_data_set(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         quick(tmp_path / "missing", tmp_path / "out")
+
+
+@pytest.mark.parametrize("place", ["a file", "nowhere"])
+def test_a_folder_that_cannot_be_is_told_before_the_work(data, tmp_path, place, monkeypatch):
+    module = sys.modules[fit.__module__]
+    monkeypatch.setattr(module, "prepared", lambda *_, **__: pytest.fail("work was begun"))
+    (tmp_path / "a file").write_text("")
+    folder = tmp_path / "a file" if place == "a file" else tmp_path / "a file" / "deeper"
+    with pytest.raises(NotADirectoryError):
+        quick(data, folder)

@@ -86,6 +86,12 @@ def requirement_of(words: str, metrics: Sequence[str], *, two: bool = False) -> 
                 f"requirement {words!r}: {metric} is not measured; measured are "
                 f"{', '.join(metrics)}"
             )
+        if two and number is None and METRICS[metric].follows_confidence:
+            raise UsageError(
+                f"requirement {words!r}: how sure a classifier is enters {metric}, so that the "
+                "less sure of two has another value whatever its maps. Require accuracy or energy, "
+                f"and of each by itself mitate audit --require '{metric} better than control'"
+            )
     elif found[2] == CONTROL:
         raise UsageError(f"requirement {words!r}: controls have no accuracy; {how}")
     if number is None:

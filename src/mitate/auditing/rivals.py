@@ -20,6 +20,7 @@ from mitate.auditing.gate import (
     improved,
 )
 from mitate.auditing.intervals import Interval, mean_interval, paired_interval
+from mitate.auditing.table import METRICS
 from mitate.auditing.values import Numbers
 from mitate.errors import UsageError
 from mitate.explain.targets import UNKNOWN
@@ -158,13 +159,20 @@ def _of_columns(metric: str, first: Numbers, second: Numbers) -> Difference:
     up = higher_is_better(metric)
     difference = paired_interval(second, first) if up else paired_interval(first, second)
     return Difference(
-        metric, mean_interval(first), mean_interval(second), difference, _words(difference)
+        metric, mean_interval(first), mean_interval(second), difference, _words(metric, difference)
     )
 
 
-def _words(difference: Interval) -> str:
+def follows_confidence(metric: str) -> bool:
+    """Whether how sure a classifier is enters a metric, so that two are not compared by it."""
+    return metric != ACCURACY and METRICS[metric].follows_confidence
+
+
+def _words(metric: str, difference: Interval) -> str:
     if not difference.images:
         return "no image in common"
+    if follows_confidence(metric):
+        return "by how sure each is, too"
     if difference.low > 0:
         return "the second is better"
     return "the first is better" if difference.high < 0 else "not told apart"

@@ -36,6 +36,9 @@ EVIDENCE: dict[str, str] = {
 EXPLAINED = {"again": 1, "variants": len(VARIANTS) - 1}
 
 
+CORRELATIONS = {"faithfulness_correlation"}  # of probabilities: their scale does not count
+
+
 @dataclass(frozen=True)
 class Metric:
     """What is measured of a map: a pure function and what is known about it.
@@ -73,6 +76,14 @@ class Metric:
     def summary(self) -> str:
         """The first line of the function's docstring."""
         return (inspect.getdoc(self.function) or "").split("\n")[0]
+
+    @property
+    def follows_confidence(self) -> bool:
+        """Whether how sure the network is enters the values: probabilities do, correlations not.
+
+        Of two networks the less sure one has other values whatever its maps.
+        """
+        return self.asks is not None and self.name not in CORRELATIONS
 
     @cached_property
     def needs(self) -> tuple[str, ...]:

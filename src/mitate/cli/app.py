@@ -80,7 +80,7 @@ def _judged(exc: BaseException) -> tuple[str, int]:
     """What is said of an error, in one line, and the exit code."""
     match exc:
         case KeyboardInterrupt():
-            return "interrupted", INTERRUPTED
+            return f"interrupted {exc}".strip(), INTERRUPTED
         case UsageError() | CycloptsError():
             return f"error: {exc}", WRONG_USAGE
         case MitateError():

@@ -7,8 +7,8 @@ from cyclopts import Parameter
 
 from mitate.cli.explain import SOME_FAILED
 from mitate.cli.parsing import Flag, Json, options_of
-from mitate.cli.places import check_folder
 from mitate.cli.tables import print_json, print_table, tell, tell_what_to_know
+from mitate.files import check_folder
 
 if TYPE_CHECKING:
     from mitate.auditing.audit import Audit

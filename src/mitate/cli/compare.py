@@ -12,8 +12,8 @@ from mitate.cli.audit import (
     print_gate,
 )
 from mitate.cli.parsing import Json, options_of
-from mitate.cli.places import check_folder
 from mitate.cli.tables import print_json, print_table, tell, tell_what_to_know
+from mitate.files import check_folder
 
 if TYPE_CHECKING:
     from mitate.auditing.intervals import Interval

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from mitate.cli.places import check_folder
 from mitate.cli.tables import tell
+from mitate.files import check_folder
 
 
 def convert(

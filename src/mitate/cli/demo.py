@@ -8,8 +8,8 @@ from cyclopts import Parameter
 
 from mitate.cli.explain import print_places
 from mitate.cli.parsing import Flag, Json
-from mitate.cli.places import check_folder
 from mitate.cli.tables import print_json, tell
+from mitate.files import check_folder
 
 
 def demo(

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from mitate.cli.parsing import Flag, Fusion, Json, Methods, Options, Out, options_of
-from mitate.cli.places import check_folder
 from mitate.cli.tables import number, print_json, print_table, tell
+from mitate.files import check_folder
 
 SOME_FAILED = 3
 

@@ -7,8 +7,8 @@ from cyclopts import Parameter
 
 from mitate.cli.explain import SOME_FAILED
 from mitate.cli.parsing import Fusion, Json, Out
-from mitate.cli.places import check_folder
 from mitate.cli.tables import number, print_json, tell
+from mitate.files import check_folder
 
 
 def masks(

@@ -5,8 +5,8 @@ from typing import Literal
 
 from mitate.cli.explain import SOME_FAILED
 from mitate.cli.parsing import Flag, Fusion, Methods, Options, Out, options_of
-from mitate.cli.places import check_folder
 from mitate.cli.tables import tell
+from mitate.files import check_folder
 
 
 def report(

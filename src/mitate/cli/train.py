@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from mitate.cli.parsing import Flag, Json, Out, size_of
-from mitate.cli.places import check_folder
 from mitate.cli.tables import number, print_json, print_table, tell
 from mitate.errors import UsageError
+from mitate.files import check_folder
 
 
 def train(
@@ -81,6 +81,7 @@ def train(
             the epochs).
         json: print the scores as JSON.
     """
+    from mitate.models.saved import DESCRIPTION
     from mitate.training.fit import check_settings, fit
     from mitate.training.masks import true_masks
     from mitate.training.preparing import prepared, unevenness
@@ -105,6 +106,8 @@ def train(
     folders = {name: out if len(models) == 1 else out / name.replace("/", "_") for name in models}
     for folder in folders.values():
         check_folder(folder)
+        if (folder / DESCRIPTION).exists():
+            tell(f"note: {folder} holds a classifier, which this one replaces once it is trained")
     dataset = prepared(data, group=group, valid_fraction=valid_fraction, seed=seed, shown=True)
     for notice in dataset.notices:
         tell(f"note: {notice}")

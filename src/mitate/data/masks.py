@@ -57,7 +57,7 @@ def read_mask(path: str | Path, *, value: int | None = None) -> NDArray[np.bool_
     """Gives the mask as booleans (height, width): what is not 0, or equals `value`.
 
     Palette masks are read by index, not by colour, and index 255 beside others is VOC's void, which
-    is no region; JPEG masks, whose values blur, from 128 up.
+    is no region; masks compressed with loss (JPEG, WebP), whose values blur, from 128 up.
 
     Raises:
         ImageError: The file cannot be read.
@@ -81,6 +81,8 @@ def _values(path: Path, image: ImageFile) -> Values:
     """The saved numbers: (height, width), or (height, width, 3) for colours."""
     if image.mode in ("LA", "PA", "RGBA"):
         bands = np.asarray(image)
+        if _is_lossy(path, image):
+            bands = np.where(bands >= _LOSSY_THRESHOLD, _WHITE, 0)
         seen = np.where(bands[..., -1:] > 0, bands[..., :-1], 0)  # what is clear is background
         # Black strokes on a clear ground, as painting programs export a layer, are told by it.
         drawn = bands[..., -1] >= _LOSSY_THRESHOLD
@@ -90,9 +92,34 @@ def _values(path: Path, image: ImageFile) -> Values:
     if image.mode not in ("P", "L", "RGB", "I", "F") and not image.mode.startswith("I;"):
         return np.asarray(image.convert("RGB"))
     values: Values = np.nan_to_num(np.asarray(image))
-    if image.format == "JPEG":
+    if _is_lossy(path, image):
         return np.where(values >= _LOSSY_THRESHOLD, _WHITE, 0)
     return values // _stretch(path) if image.mode == "L" else values
+
+
+def _is_lossy(path: Path, image: ImageFile) -> bool:
+    """Whether values blur in the format: in JPEG, TIFF that holds JPEG, and WebP but lossless."""
+    if image.format == "TIFF":
+        return image.info.get("compression") in ("jpeg", "tiff_jpeg", "webp")
+    return image.format in ("JPEG", "MPO") or (image.format == "WEBP" and _webp_blurs(path))
+
+
+def _webp_blurs(path: Path) -> bool:
+    """Whether the first picture in a WebP file is compressed with loss (``VP8 ``, not ``VP8L``).
+
+    https://developers.google.com/speed/webp/docs/riff_container
+    """
+    with path.open("rb") as file:
+        file.seek(12)
+        while len(head := file.read(8)) == 8:
+            kind, size = head[:4], int.from_bytes(head[4:], "little")
+            if kind in (b"VP8 ", b"VP8L"):
+                return kind == b"VP8 "
+            if kind == b"ANMF":  # a frame, whose chunks follow its own 16 bytes
+                file.seek(16, os.SEEK_CUR)
+            else:
+                file.seek(size + size % 2, os.SEEK_CUR)
+    return False
 
 
 def _stretch(path: Path) -> int:
@@ -116,7 +143,7 @@ def _grey(path: Path, values: Values) -> Values:
 def _check_value(path: Path, image: ImageFile, grey: Values, value: int) -> None:
     """A black and white mask, asked for an index, would give an empty mask without a word."""
     present = np.unique(grey).tolist()
-    two_valued = image.mode == "1" or image.format == "JPEG" or _WHITE in present
+    two_valued = image.mode == "1" or _is_lossy(path, image) or _WHITE in present
     if two_valued and set(present) <= {0, _WHITE} and value not in (0, _WHITE):
         raise DataError(
             f"{path} is black and white, with the values {some_of(present)}, and not {value}:"

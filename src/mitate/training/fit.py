@@ -12,13 +12,15 @@ from mitate import imports
 from mitate.data.dataset import Dataset
 from mitate.data.masks import Masks
 from mitate.data.records import Record
+from mitate.data.wording import counted
 from mitate.errors import UsageError, WeightsError
-from mitate.files import write_csv
+from mitate.files import check_folder, write_csv
 from mitate.models.architecture import build
 from mitate.models.classifier import Classifier
 from mitate.models.preprocessing import Resize
+from mitate.models.saved import WEIGHTS
 from mitate.training.judging import judged, milliseconds
-from mitate.training.loop import AUGMENTATIONS, Epoch, Schedule, run
+from mitate.training.loop import AUGMENTATIONS, Epoch, Schedule, Stopped, run
 from mitate.training.masks import TrueMasks, true_masks
 from mitate.training.photos import Photos
 from mitate.training.planting import SHARE
@@ -31,6 +33,7 @@ from mitate.training.task import classification
 
 DEFAULT_MODEL = "convnext_nano"
 HISTORY, VALIDATION, CONFUSION = "history.csv", "validation.csv", "confusion.png"
+INTERRUPTED = "interrupted"  # the folder of what was learnt until then
 
 
 @dataclass(frozen=True)
@@ -124,9 +127,11 @@ def fit(
     Raises:
         DataError: too little to train on, or no mask that can be used; UsageError: a number that
         cannot be used; ClassifierError: no such architecture, other weights, or training that
-        diverged.
+        diverged; OSError: a folder where nothing can be written; KeyboardInterrupt: interrupted,
+        and after an epoch or more what was learnt is in the folder's ``interrupted``.
     """
     check_settings([model], weights, epochs, batch_size, lr, augment, patience)
+    check_folder(Path(folder))
     dataset: Dataset = prepared(
         data, group=group, valid_fraction=valid_fraction, seed=seed, shown=show_progress
     )
@@ -151,13 +156,19 @@ def fit(
         epochs, steps, lr, patience, pretrained, augment, seed, plant, balance=balance
     )
     begun = time.perf_counter()
-    drawn = None
-    if marked is not None and supervision.draw:
-        history, rate, drawn = run_drawing(first, task, train, valid, schedule, shown=show_progress)
-        dataset = dataset.with_notices(drawn.words)
-        schedule = replace(schedule, epochs=sum(passes(epochs)))
-    else:
-        history, rate = run(task, train, valid, schedule, shown=show_progress)
+    drawn, stopped = None, False
+    try:
+        if marked is not None and supervision.draw:
+            history, rate, drawn = run_drawing(
+                first, task, train, valid, schedule, shown=show_progress
+            )
+            dataset = dataset.with_notices(drawn.words)
+            schedule = replace(schedule, epochs=sum(passes(epochs)))
+        else:
+            history, rate = run(task, train, valid, schedule, shown=show_progress)
+    except Stopped as exc:
+        history, rate, stopped = exc.history, exc.lr, True
+        folder = Path(folder) / INTERRUPTED  # a finished classifier there stays
     seconds = time.perf_counter() - begun
     probabilities, scores = judged(first, valid)
     facts = _facts(dataset, model, replace(schedule, lr=rate), history, seconds)
@@ -167,6 +178,11 @@ def fit(
         facts["masks"]["drawn"] = drawn.as_dict()
     classifier = first.with_provenance(training=facts, metrics=scores.as_dict()).save(folder)
     _write_tables(Path(folder), dataset, valid.records, probabilities, history, scores)
+    if stopped:
+        raise KeyboardInterrupt(
+            f"after {counted(len(history), 'epoch')}: what was learnt is in {folder}; --weights "
+            f"{Path(folder) / WEIGHTS} begins with it"
+        )
     return Fitted(
         classifier,
         scores,

@@ -5,9 +5,10 @@ import random
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ def run(
 
     Raises:
         ClassifierError: training that diverged.
+        Stopped: the user interrupted it after an epoch or more; the model is as it was then.
     """
     imports.declare_missing_operators()
     with (
@@ -100,23 +102,43 @@ def run(
             learner.no_bar(),
             learner.no_logging(),
         ):
-            learner.fit_one_cycle(
-                schedule.epochs,
-                slice(lr / BODY, lr) if schedule.pretrained else lr,
-                cbs=_callbacks(task, schedule, advance, shown),
-            )
+            stopped = False
+            try:
+                learner.fit_one_cycle(
+                    schedule.epochs,
+                    slice(lr / BODY, lr) if schedule.pretrained else lr,
+                    cbs=_callbacks(task, schedule, advance, shown),
+                )
+            except KeyboardInterrupt:
+                stopped = True
         learner.model.to(memory_format=torch.contiguous_format)
         history = [_epoch(i, row, task) for i, row in enumerate(learner.recorder.values)]
     task.model.eval().to("cpu")
-    _check_finite(task, lr)
+    if stopped and not history:
+        raise KeyboardInterrupt
+    _check_finite(task, history if schedule.patience else history[-1:], lr)
+    if stopped:
+        raise Stopped(history, lr)
     return history, lr
 
 
-def _check_finite(task: Task, lr: float) -> None:
+class Stopped(KeyboardInterrupt):
+    """The user interrupted training that has something to show for it."""
+
+    def __init__(self, history: list[Epoch], lr: float) -> None:
+        """What was done so far, and the learning rate."""
+        super().__init__()
+        self.history, self.lr = history, lr
+
+
+def _check_finite(task: Task, epochs: Sequence[Epoch], lr: float) -> None:
+    """Of the epochs, the weights may be those of any."""
     weights = task.model.state_dict().values()
-    if not all(bool(value.isfinite().all()) for value in weights if value.is_floating_point()):
+    finite = all(bool(value.isfinite().all()) for value in weights if value.is_floating_point())
+    if not finite or not any(isfinite(epoch.valid_loss) for epoch in epochs):
+        what = "the validation loss is" if finite else "weights are"
         raise ClassifierError(
-            f"training diverged at the learning rate {lr:.2g} (weights are not finite): nothing is "
+            f"training diverged at the learning rate {lr:.2g} ({what} not finite): nothing is "
             "saved; use a lower --lr"
         )
 
@@ -251,6 +273,13 @@ def _callbacks(task: Task, schedule: Schedule, advance: Advance, shown: bool) ->
         def after_fit(self) -> None:
             if self.kept is not None:
                 self.learn.model.load_state_dict(self.kept)
+            if shown and self.waited:
+                done = len(self.recorder.values)
+                print(
+                    f"the weights of epoch {done - self.waited} are kept, those of the lowest "
+                    f"validation loss; stopped after {done} of {schedule.epochs} epochs",
+                    file=sys.stderr,
+                )
 
     return [Told()] if schedule.patience is None else [Told(), Best()]
 
