@@ -39,7 +39,7 @@ class TestExplain:
         done = mitate("explain", ref, photos, "-o", tmp_path / "out")
         assert done.code == 0
         assert "blast/0000.png" in done.out
-        assert "4 photos in 1 figure(s) in" in done.err
+        assert "4 photos in 1 figure in" in done.err
         assert (tmp_path / "out" / "sheet-001.png").is_file()
 
     def test_several_sources_and_methods(self, mitate, ref, photos, tmp_path):
@@ -566,6 +566,14 @@ def test_references_that_give_no_classifier(
     done = mitate(command, reference.format(ref=ref), *rest)
     assert done.code == 1
     assert said in done.error
+
+
+@pytest.mark.parametrize("command", ["explain", "report", "audit", "train", "masks"])
+def test_a_value_of_masks_without_masks(mitate, ref, photos, tmp_path, command):
+    data = (photos,) if command == "train" else (ref, photos)
+    done = mitate(command, *data, "-o", tmp_path / "out", "--mask-value", 2)
+    assert done.code == 2
+    assert "--mask-value 2 is of masks: name them with --masks" in done.error
 
 
 def test_an_empty_word_is_not_this_folder(mitate, ref, photos, tmp_path, monkeypatch):

@@ -101,6 +101,7 @@ def row(method, picked, *, control=False, recommended=False, badges=()):
         images="48 of 64",
         cost=3.0,
         recommended=recommended,
+        trusted=recommended,
         badges=badges,
         picked=picked,
         cells=(picked,) * len(NAMES),

@@ -200,7 +200,17 @@ class TestReported:
         data = tiny.photos(tmp_path / "photos", {"a": 3, "b": 3})
         records, notices = reported(data, trained)
         assert [record.path.name for record in records] == ["0001.png"]
-        assert "1 photos that training set aside are judged, not the 6" in notices[0]
+        assert "1 photo that training set aside, not the 6 of" in notices[0]
+
+    def test_and_in_a_copy_of_the_data_set(self, trained, tmp_path):
+        facts = {"data": "photos", "images": {"train": 5, "valid": 1}}
+        trained = trained.with_provenance(training=facts)
+        copied = tiny.photos(tmp_path / "copied", {"a": 3, "b": 3})
+        records, notices = reported(copied, trained)
+        assert [record.path.name for record in records] == ["0001.png"]
+        assert "1 photo that training set aside" in notices[0]
+        more = tiny.photos(tmp_path / "more", {"a": 3, "b": 4})
+        assert len(reported(more, trained)[0]) == 7
 
     def test_another_data_set_whole(self, trained, tmp_path):
         data = tiny.photos(tmp_path / "others", {"a": 3, "b": 3})

@@ -1,5 +1,6 @@
 """The report in a real browser: from disk, without a network, in both lights and on a phone."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -173,6 +174,19 @@ def test_right_and_wrong_can_be_shown_alone(open_page):
     page.get_by_label("wrong", exact=True).check()
     assert page.locator(".case:visible").count() == 1
     assert "wrong" in page.locator(".case:visible").inner_text()
+    page.locator(".look:visible").first.click()
+    shown = page.locator(".look:visible").count()
+    captions = set()
+    for _ in range(shown + 1):
+        captions.add(page.locator("#large p").inner_text())
+        page.keyboard.press("ArrowRight")
+    assert len(captions) <= shown
+    page.keyboard.press("Escape")
+    told = page.eval_on_selector_all(
+        ".look", "es => es.filter(e => e.getClientRects().length)"
+        ".map(e => e.closest('.panel').dataset.caption)"
+    )  # fmt: skip
+    assert captions <= set(told)
     page.get_by_label("all", exact=True).check()
     assert page.locator(".case:visible").count() == 2
 
@@ -189,3 +203,17 @@ def test_print_leaves_the_tools_out(open_page):
     page.emulate_media(media="print")
     assert lightness(css(page, "body", "backgroundColor")) == 1
     assert not page.locator(".tools").is_visible()
+
+
+def test_a_matrix_of_forty_classes_fits_the_paper(visit, tmp_path):
+    names = tuple(f"a class of rather long name {number}" for number in range(40))
+    matrix = tuple(tuple(row) for row in (123 * np.eye(40, dtype=int)).tolist())
+    made = replace(report(), class_names=names, confusion=matrix)
+    write_report(made, tmp_path / "report.html")
+    page = visit((tmp_path / "report.html").as_uri(), viewport={"width": 794, "height": 1123})
+    page.emulate_media(media="print")
+    right, width = page.evaluate(
+        "[Math.max(...[...document.querySelectorAll('.confusion td')]"
+        ".map(e => e.getBoundingClientRect().right)), document.documentElement.clientWidth]"
+    )
+    assert 0.9 * width < right <= width

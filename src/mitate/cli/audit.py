@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from mitate.cli.explain import SOME_FAILED
-from mitate.cli.parsing import Flag, Json, options_of
+from mitate.cli.parsing import Flag, Json, check_masks_for, options_of
 from mitate.cli.tables import print_json, print_table, tell, tell_what_to_know
 from mitate.files import check_folder
 
@@ -89,6 +89,7 @@ def audit(
     from mitate.errors import UsageError
     from mitate.models.classifier import Classifier
 
+    check_masks_for(masks, mask_value=mask_value, object_value=object_value)
     if out is not None:
         check_folder(out)
     classifier = Classifier.load(ref)

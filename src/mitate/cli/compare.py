@@ -11,7 +11,7 @@ from mitate.cli.audit import (
     code_of,
     print_gate,
 )
-from mitate.cli.parsing import Json, options_of
+from mitate.cli.parsing import Json, check_masks_for, options_of
 from mitate.cli.tables import print_json, print_table, tell, tell_what_to_know
 from mitate.files import check_folder
 
@@ -73,6 +73,7 @@ def compare(
     from mitate.models.classifier import Classifier
     from mitate.view.comparing import as_dict
 
+    check_masks_for(masks, mask_value=mask_value, object_value=object_value)
     if out is not None:
         check_folder(out)
     done = mitate.compare(

@@ -5,7 +5,16 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from mitate.cli.parsing import Flag, Fusion, Json, Methods, Options, Out, options_of
+from mitate.cli.parsing import (
+    Flag,
+    Fusion,
+    Json,
+    Methods,
+    Options,
+    Out,
+    check_masks_for,
+    options_of,
+)
 from mitate.cli.tables import number, print_json, print_table, tell
 from mitate.files import check_folder
 
@@ -68,11 +77,13 @@ def explain(
         seed: of random methods.
         json: print the predictions as JSON.
     """
+    from mitate.data.wording import counted
     from mitate.models.classifier import Classifier
     from mitate.models.tasks import word
     from mitate.view.explaining import Style, explain_photos
     from mitate.view.photos import evenly, gather, open_masks
 
+    check_masks_for(masks, mask_value=mask_value)
     check_folder(out)
     classifier = Classifier.load(ref)
     records = evenly(gather(images, classifier.class_names, label=label, split=split), limit)
@@ -107,7 +118,10 @@ def explain(
         _print_predictions(explained.predictions, word(classifier.task))
         print_places(explained.comparison)
     if explained.figures:
-        tell(f"{len(explained.predictions)} photos in {len(explained.figures)} figure(s) in {out}")
+        tell(
+            f"{counted(len(explained.predictions), 'photo')} in "
+            f"{counted(len(explained.figures), 'figure')} in {out}"
+        )
     if not explained.predictions:
         return 1
     return SOME_FAILED if explained.failures else 0

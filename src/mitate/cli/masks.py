@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from mitate.cli.explain import SOME_FAILED
-from mitate.cli.parsing import Fusion, Json, Out
+from mitate.cli.parsing import Fusion, Json, Out, check_masks_for
 from mitate.cli.tables import number, print_json, tell
 from mitate.files import check_folder
 
@@ -52,6 +52,7 @@ def masks(
     from mitate.training.pseudo import make_masks
     from mitate.view.photos import open_masks
 
+    check_masks_for(masks, mask_value=mask_value)
     check_folder(out)
     classifier = Classifier.load(ref)
     dataset = read_dataset(data, labelled=False)

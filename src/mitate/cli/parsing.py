@@ -29,6 +29,18 @@ def size_of(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[-1])
 
 
+def check_masks_for(masks: Path | None, **values: int | None) -> None:
+    """Refuse values of masks without the masks that have them.
+
+    Raises:
+        UsageError: one was given.
+    """
+    for name, value in values.items():
+        if value is not None and masks is None:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} {value} is of masks: name them with --masks")
+
+
 def options_of(settings: tuple[str, ...]) -> dict[str, Any]:
     """Method options of words such as ``channel_softmax=true``.
 

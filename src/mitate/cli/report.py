@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from mitate.cli.explain import SOME_FAILED
-from mitate.cli.parsing import Flag, Fusion, Methods, Options, Out, options_of
+from mitate.cli.parsing import Flag, Fusion, Methods, Options, Out, check_masks_for, options_of
 from mitate.cli.tables import tell
 from mitate.files import check_folder
 
@@ -64,10 +64,13 @@ def report(
     from mitate.view.photos import evenly, open_masks, reported
     from mitate.view.report import write_report
 
+    check_masks_for(masks, mask_value=mask_value)
     page = report_path(out)
     check_folder(page.parent)
     classifier = Classifier.load(ref)
     records, notices = reported(data, classifier, split)
+    for notice in notices:
+        tell(f"note: {notice}")
     built, failures = build_report(
         classifier,
         evenly(records, limit),

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from mitate.cli.parsing import Flag, Json, Out, size_of
+from mitate.cli.parsing import Flag, Json, Out, check_masks_for, size_of
 from mitate.cli.tables import number, print_json, print_table, tell
 from mitate.errors import UsageError
 from mitate.files import check_folder
@@ -87,6 +87,7 @@ def train(
     from mitate.training.preparing import prepared, unevenness
     from mitate.training.segmentation import Supervision
 
+    check_masks_for(masks, mask_value=mask_value)
     models, pixels = tuple(dict.fromkeys(model)), size_of(size)
     check_settings(models, weights, epochs, batch_size, lr, augment, patience)
     if masks is None and (guide is not None or plant or draw_masks):

@@ -44,6 +44,13 @@ def prepared(
             f"{dataset.root} has only the class {names} to train on: a classifier needs two or more"
         )
     if not split.split("valid").records:
+        groups = {record.group for record in split.records if record.group is not None}
+        if groups:
+            raise DataError(
+                f"{dataset.root} leaves no image to judge the classifier on, since images of one "
+                f"group stay together and there is {counted(len(groups), 'group')}: group by "
+                "something else, or leave --group out"
+            )
         raise DataError(
             f"{dataset.root} leaves no image to judge the classifier on: give every class two or "
             "more images, or a larger share for validation"

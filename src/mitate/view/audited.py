@@ -140,6 +140,7 @@ def _row(audit: Audit, line: Standing, pick: str, metrics: Sequence[str]) -> Lea
         images=line.images_with(pick),
         cost=line.cost,
         recommended=chosen is not None and chosen.name == line.name,
+        trusted=chosen is not None and chosen.trusted,
         badges=(*line.badges, *empty),
         picked=_cell(line.scores.get(pick)),
         cells=tuple(_cell(line.scores.get(metric)) for metric in metrics),

@@ -106,7 +106,8 @@ class LeaderRow:
         control: whether it is one.
         images: on how many it was measured, and how many of them the metric has a value for.
         cost: of a map in forwards.
-        recommended: whether it is the map to take.
+        recommended: whether it is the first of the maps.
+        trusted: whether that is the map to take: better than every control.
         badges: what else is to be known.
         picked: in the metric that recommends.
         cells: in every metric.
@@ -119,6 +120,7 @@ class LeaderRow:
     images: str
     cost: float
     recommended: bool
+    trusted: bool
     badges: tuple[str, ...]
     picked: Cell
     cells: tuple[Cell, ...]

@@ -18,6 +18,7 @@ from mitate.data.decoding import find_images, read_image, visible
 from mitate.data.masks import WITHOUT, Masks
 from mitate.data.records import Record, label_of
 from mitate.data.tables import TABLE_SUFFIXES, table_in
+from mitate.data.wording import counted
 from mitate.errors import ImageError, UsageError
 from mitate.models.classifier import Classifier
 from mitate.models.preprocessing import Preprocessing
@@ -228,15 +229,17 @@ def _strange(dataset: Dataset, class_names: Sequence[str]) -> Iterator[str]:
 def _set_aside(dataset: Dataset, classifier: Classifier) -> tuple[list[Record], tuple[str, ...]]:
     """The photos that the classifier was judged on in training, or all where that is unknown."""
     training = classifier.provenance.get("training") or {}
-    records = list(dataset.records)
-    if training.get("data") != dataset.root.resolve().name:
-        return records, ()
-    judged = _judged(classifier.folder)
+    records, judged = list(dataset.records), _judged(classifier.folder)
     held = [record for record in records if dataset.name(record.path) in judged]
+    # Known by its name, or, moved or copied, by holding as many photos and all that were set aside.
+    whole = len(records) == sum((training.get("images") or {}).values())
+    moved = whole and bool(judged) and len(held) == len(judged)
+    if training.get("data") != dataset.root.resolve().name and not moved:
+        return records, ()
     if held:
         return held, (
-            f"The {len(held)} photos that training set aside are judged, not the {len(records)} "
-            "of the whole data set.",
+            f"Judged: {counted(len(held), 'photo')} that training set aside, not the "
+            f"{len(records)} of the whole data set.",
         )
     return records, ("Among the photos judged are those that the classifier was trained on.",)
 

@@ -34,22 +34,26 @@
   const dialog = find("#large");
   if (!dialog) return;
   const looks = [...document.querySelectorAll(".look")];
-  let at = 0;
-  const enlarge = (index) => {
-    at = (index + looks.length) % looks.length;
-    dialog.querySelector(".picture").replaceChildren(looks[at].firstElementChild.cloneNode(true));
-    dialog.querySelector("p").textContent = looks[at].closest(".panel").dataset.caption;
+  let at = looks[0];
+  const enlarge = (look) => {
+    at = look;
+    dialog.querySelector(".picture").replaceChildren(look.firstElementChild.cloneNode(true));
+    dialog.querySelector("p").textContent = look.closest(".panel").dataset.caption;
   };
-  looks.forEach((look, index) => look.addEventListener("click", () => {
-    enlarge(index);
+  const step = (by) => {
+    const shown = looks.filter((look) => look.getClientRects().length);  // not what is filtered out
+    enlarge(shown[(shown.indexOf(at) + by + shown.length) % shown.length]);
+  };
+  looks.forEach((look) => look.addEventListener("click", () => {
+    enlarge(look);
     dialog.showModal();
   }));
-  dialog.querySelector(".back").addEventListener("click", () => enlarge(at - 1));
-  dialog.querySelector(".next").addEventListener("click", () => enlarge(at + 1));
+  dialog.querySelector(".back").addEventListener("click", () => step(-1));
+  dialog.querySelector(".next").addEventListener("click", () => step(1));
   dialog.addEventListener("keydown", (event) => {
-    if (event.key === "ArrowLeft") enlarge(at - 1);
-    if (event.key === "ArrowRight") enlarge(at + 1);
+    if (event.key === "ArrowLeft") step(-1);
+    if (event.key === "ArrowRight") step(1);
   });
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
-  dialog.addEventListener("close", () => looks[at].focus());
+  dialog.addEventListener("close", () => at.focus());
 })();

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 
 from mitate.errors import UsageError
 from mitate.explain.explainer import Explainer
@@ -57,3 +58,18 @@ def test_random_depends_on_the_seed() -> None:
 def test_centre_needs_a_positive_sigma(sigma: float) -> None:
     with pytest.raises(UsageError, match="positive fraction"):
         explainer("centre", sigma=sigma)(networks.make_images(1))
+
+
+def test_a_blob_on_two_cells_has_a_middle() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, 16, 1), nn.ReLU(), Mean(), nn.Linear(4, 2))
+    explanation = Explainer(network, "centre")(torch.zeros(1, 3, 32, 32))
+    assert not explanation.flags
+    (blob,) = explanation.maps[0, :1]
+    assert blob.shape == (3, 3)
+    assert blob.argmax() == 4
+    assert (blob == blob.T).all()
+
+
+class Mean(nn.Module):
+    def forward(self, cells: torch.Tensor) -> torch.Tensor:
+        return cells.mean((2, 3))

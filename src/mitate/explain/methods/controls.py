@@ -10,6 +10,8 @@ from torch import Tensor
 from mitate.errors import UsageError
 from mitate.explain.methods.table import Cost, method
 
+FEWEST_CELLS = 3  # to a side of a blob
+
 
 @method(
     "random",
@@ -47,14 +49,16 @@ def centre(
 ) -> Float[Tensor, "b k h w"]:
     """A Gaussian blob in the middle; ``sigma`` is a fraction of each side.
 
+    A side of one or two cells gets three, since the blob would be flat there.
+
     Raises:
         UsageError: sigma is not positive.
     """
     if not sigma > 0:
         raise UsageError(f"sigma is {sigma}: use a positive fraction of the side")
-    down, across = (_bell(cells, sigma, images) for cells in grid)
+    down, across = (_bell(max(cells, FEWEST_CELLS), sigma, images) for cells in grid)
     blob = down[:, None] * across[None, :]
-    return blob.expand(*classes.shape, *grid).clone()
+    return blob.expand(*classes.shape, *blob.shape).clone()
 
 
 @method(
