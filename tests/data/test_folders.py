@@ -16,6 +16,14 @@ def test_class_folders(tree) -> None:
     assert dataset.root == root
 
 
+def test_what_was_trained_beside_the_photos_is_no_class(tree) -> None:
+    root = tree({"x": 1, "y": 1, "out": 1})
+    (root / "out" / "classifier.json").write_text("{}")
+    dataset = read_folders(root)
+    assert dataset.class_names == ("x", "y")
+    assert dataset.notices == ("1 folder of classifiers left out: out.",)
+
+
 def test_pictures_below_a_class_folder_belong_to_it(tree) -> None:
     assert read_folders(tree({"a/2021": 2, "a/2022": 1, "b": 1})).counts()[None] == {"a": 3, "b": 1}
 

@@ -31,6 +31,14 @@ def test_what_spreadsheets_write(tmp_path: Path, draw, separator, encoding, end)
     assert read_listed(path).class_names == ("いもち病",)
 
 
+def test_the_separator_may_be_told_before_the_header(tmp_path: Path, draw) -> None:
+    draw(tmp_path / "a, b.png")
+    draw(tmp_path / "b.png")
+    path = tmp_path / "x.csv"
+    path.write_text("sep=;\r\npath;label\r\na, b.png;x\r\nb.png;y\r\n", encoding="utf-8-sig")
+    assert [record.label for record in read_listed(path).records] == ["x", "y"]
+
+
 def test_masks_and_groups(table, draw) -> None:
     path = table("path,label,mask,part", "a.png,x,m/a.png, 7 ", "b.png,y,,", "c.png,y,m/c.png,7")
     mask = draw(path.parent / "m" / "a.png")

@@ -10,6 +10,7 @@ from mitate.data.records import Dataset, Record, class_names_of, label_of, split
 from mitate.data.wording import counted, some_of
 from mitate.errors import DataError
 
+CLASSIFIER = "classifier.json"  # its folder was written by mitate, and its pictures are no photos
 # Files that systems and tools leave everywhere; nobody takes them for pictures.
 _USUAL_LITTER = {"thumbs.db", "desktop.ini"}
 
@@ -22,6 +23,7 @@ class Findings:
     empty: list[str] = field(default_factory=list)
     loose: list[Path] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
+    made: list[str] = field(default_factory=list)
 
 
 def read_folders(root: Path) -> Dataset:
@@ -71,6 +73,9 @@ def _read_home(root: Path, split: str | None, home: Path, findings: Findings) ->
 
 
 def _read_class(root: Path, split: str | None, folder: Path, findings: Findings) -> None:
+    if (folder / CLASSIFIER).is_file():
+        findings.made.append(str(folder.relative_to(root)))
+        return
     label = label_of(folder.name)
     before = len(findings.records)
     for path in walk(folder, seen=(root, folder.parent)):
@@ -115,6 +120,9 @@ def _notices(root: Path, findings: Findings, ignored: Sequence[Path]) -> list[st
         kinds = some_of([f"{kind} ({n:,})" for kind, n in findings.others.most_common()])
         files = counted(findings.others.total(), "file")
         notices.append(f"{files} of a kind that mitate does not read left out: {kinds}.")
+    if findings.made:
+        folders = counted(len(findings.made), "folder")
+        notices.append(f"{folders} of classifiers left out: {some_of(findings.made)}.")
     if ignored:
         names = some_of([path.name for path in ignored])
         notices.append(f"Folders beside the split folders are not read: {names}.")

@@ -1,6 +1,7 @@
 """CSV files that list pictures: the cells, and the data set that they tell."""
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,8 +92,11 @@ def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = file.readline()
-            file.seek(0)
-            reader = csv.reader(file, delimiter=max(",;\t", key=first.count))
+            told = re.fullmatch(r"sep=(.)\s*", first)  # by Excel, in a line before the header
+            if told is None:
+                file.seek(0)
+            delimiter = told[1] if told else max(",;\t", key=first.count)
+            reader = csv.reader(file, delimiter=delimiter)
             lines = [(reader.line_num, cells) for cells in reader if any(map(str.strip, cells))]
     except OSError as exc:
         raise DataError(f"{path} cannot be read ({exc.strerror}): check the path.") from exc

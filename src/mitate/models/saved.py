@@ -13,6 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from mitate.data.folders import CLASSIFIER
 from mitate.errors import ClassifierError, WeightsError
 from mitate.files import unfinished, write_text
 from mitate.models.architecture import build, describe
@@ -25,7 +26,7 @@ from mitate.models.weights import load_into, read_weights, sha256
 if TYPE_CHECKING:
     from mitate.models.classifier import Classifier
 
-DESCRIPTION = "classifier.json"
+DESCRIPTION = CLASSIFIER
 WEIGHTS = "weights.safetensors"
 DECODER = "decoder.safetensors"
 # Where weights lie until the description of them is written: a save that is cut short leaves the

@@ -28,7 +28,7 @@ from mitate.models.classifier import Classifier
 from mitate.models.tasks import word
 from mitate.progress import progress
 from mitate.view.earlier import check_apart, clear, has_results, maps_name, sheet_name, told
-from mitate.view.photos import Shot, open_shot, shown_names, with_known_labels
+from mitate.view.photos import Shot, open_shot, shown_names, strange, with_known_labels
 from mitate.view.segmenting import segmentation_panels
 
 ROWS = 8
@@ -123,10 +123,11 @@ def explain_photos(
     settings = {**settings, "show_progress": False}
     explainers = explainers_of(classifier, methods, options or {}, **settings)
     controls = controls_beside(explainers, **settings)
+    labels = (record.label for record in records)
+    explained = Explained(notices=list(strange(labels, classifier.class_names)))
     records = with_known_labels(records, classifier.class_names)
     check_apart([record.path for record in records], folder)
     (folder / "maps").mkdir(parents=True, exist_ok=True)
-    explained = Explained()
     removed: list[str] = []
     with progress("explaining", len(records), shown=shown) as advance:
         opened = _opened(classifier, records, masks, mask_value, explained.failures, advance)

@@ -4,7 +4,7 @@ import csv
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -154,7 +154,7 @@ def reported(
     if not _is_dataset(data):
         return gather([data], classifier.class_names, split=split), ()
     dataset = read_dataset(data, labelled=False)
-    notices = dataset.notices + tuple(_strange(dataset, classifier.class_names))
+    notices = dataset.notices + tuple(strange(dataset.class_names, classifier.class_names))
     if any(record.split for record in dataset.records):
         wanted = split or ("valid" if dataset.split("valid").records else None)
         records = [r for r in dataset.records if wanted in (None, r.split)]
@@ -217,12 +217,13 @@ def _is_dataset(data: Path) -> bool:
     return _is_table(data) or (data.is_dir() and any(folder for _, folder in visible(data)))
 
 
-def _strange(dataset: Dataset, class_names: Sequence[str]) -> Iterator[str]:
-    strange = [name for name in dataset.class_names if name not in class_names]
-    if strange:
+def strange(labels: Iterable[str | None], class_names: Sequence[str]) -> Iterator[str]:
+    """What is to be told of labels that are no class of a classifier."""
+    unknown = sorted({label for label in labels if label is not None} - set(class_names))
+    if unknown:
         yield (
             "classes that the classifier does not know, taken as unlabelled: "
-            f"{', '.join(strange[:12])}"
+            f"{', '.join(unknown[:12])}"
         )
 
 
