@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from mitate.data.decoding import (
     IMAGE_SUFFIXES,
@@ -19,7 +19,7 @@ from mitate.data.decoding import (
     read_image,
     walk,
 )
-from mitate.errors import DataError, ImageError
+from mitate.errors import DataError, ImageError, MitateWarning
 
 ORIENTATION = 0x0112
 
@@ -71,8 +71,26 @@ def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path: Path, suffix: str) ->
 
 
 def test_dark_sixteen_bits_stay_dark(tmp_path: Path) -> None:
-    Image.fromarray(np.full((2, 2), 200, np.uint16)).save(tmp_path / "dark.png")
-    assert pixels(tmp_path / "dark.png").max() == 1
+    Image.fromarray(np.full((2, 2), 5000, np.uint16)).save(tmp_path / "dark.png")
+    assert pixels(tmp_path / "dark.png").max() == 19
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_twelve_bits_in_sixteen_are_told(tmp_path: Path, suffix: str) -> None:
+    values = np.array([[0, 4095]], np.uint16)
+    Image.fromarray(values).save(tmp_path / f"camera{suffix}")
+    with pytest.warns(MitateWarning, match="uses less than 12 of them and is nearly black"):
+        assert pixels(tmp_path / f"camera{suffix}")[0, :, 0].tolist() == [0, 16]
+    Image.fromarray(values // 100 * 0).save(tmp_path / f"black{suffix}")
+    assert pixels(tmp_path / f"black{suffix}").max() == 0
+
+
+def test_the_range_that_a_tiff_tells_is_its_range(tmp_path: Path) -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[281] = 4095
+    path = tmp_path / "camera.tif"
+    Image.fromarray(np.array([[0, 2048, 4095]], np.uint16)).save(path, tiffinfo=tags)
+    assert pixels(path)[0, :, 0].tolist() == [0, 128, 255]
 
 
 def test_big_endian_sixteen_bit_tiff(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
@@ -17,10 +18,17 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from mitate.errors import DataError, ImageError
+from mitate.errors import DataError, ImageError, MitateWarning
 
 MAX_PIXELS = 120_000_000
 """The largest width x height that is decoded: 360 MB of RGB, above the largest cameras."""
+
+FULL, DIM = 65535.0, 4095.0  # of 16 bits, and of the 12 that many cameras fill
+MAX_SAMPLE = 281  # TIFF's tag of the largest value that is used
+DARK = (
+    "a picture of 16 bits uses less than 12 of them and is nearly black: if all its values are so, "
+    "scale it to the full range, or write its TIFF with the tag MaxSampleValue"
+)
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".png", ".tif", ".tiff", ".webp"}
@@ -163,16 +171,22 @@ def _lies_on_its_side(image: Image.Image) -> bool:
 def _to_eight_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image).astype(np.float32)
     values[~np.isfinite(values)] = 0
-    low, high = _value_range(image, float(values.min()), float(values.max()))
+    brightest = float(values.max())
+    low, high = _value_range(image, float(values.min()), brightest)
+    if high == FULL and 0 < brightest <= DIM:
+        warnings.warn(DARK, MitateWarning, stacklevel=2)
     scaled = (values - low) * (255 / (high - low))
     return Image.fromarray(np.rint(scaled).astype(np.uint8))
 
 
 def _value_range(image: Image.Image, low: float, high: float) -> tuple[float, float]:
     """The file's full range; for TIFFs that tell none, the smallest usual one that fits."""
+    most = getattr(image, "tag_v2", {}).get(MAX_SAMPLE)
+    if most is not None and high <= max(np.atleast_1d(most)):
+        return 0.0, float(max(np.atleast_1d(most)))
     if image.mode.startswith("I;16"):
-        return 0.0, 65535.0
-    usual = [65535.0] if getattr(image, "format", None) in ("PNG", "PPM") else [255.0, 65535.0]
+        return 0.0, FULL
+    usual = [FULL] if getattr(image, "format", None) in ("PNG", "PPM") else [255.0, FULL]
     if image.mode == "F":
         usual.insert(0, 1.0)
     if low < 0 or high > usual[-1]:
