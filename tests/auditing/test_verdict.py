@@ -279,3 +279,10 @@ def test_random_predictions_are_rarely_taken_for_skill():
         if (found := over_guessing(labels, rng.integers(0, 5, 60).tolist())[1])
     ]
     assert np.mean(taken) <= 0.07
+
+
+def test_a_fall_over_other_photos_tells_how_many():
+    facts = replace(GOOD, fall=interval(0.727, images=12), reliance=interval(0.71, images=11))
+    told = " ".join(judge(facts).sentences)
+    assert "the class falls by 0.727 (12 photos), +0.710 beyond" in told
+    assert "to +0.720, 11 photos)" in told

@@ -277,10 +277,13 @@ def _use(facts: Facts) -> str:
 def _without(what: str, fall: Interval | None, told: Interval | None) -> str:
     if told is None or not told.images:
         return ""
-    fell = "" if fall is None else f"the class falls by {fall.mean:.3f}, "
+    fell = ""
+    if fall is not None:
+        of = "" if fall.images == told.images else f" ({counted(fall.images, 'photo')})"
+        fell = f"the class falls by {fall.mean:.3f}{of}, "
     return (
         f"Without {what} {fell}{told.mean:+.3f} beyond what hiding as much elsewhere does "
-        f"({told.low:+.3f} to {told.high:+.3f}, {told.images} photos)."
+        f"({told.low:+.3f} to {told.high:+.3f}, {counted(told.images, 'photo')})."
     )
 
 

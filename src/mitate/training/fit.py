@@ -211,6 +211,10 @@ def check_settings(
     """
     if augment not in AUGMENTATIONS:
         raise UsageError(f"augment {augment!r}: use one of {', '.join(AUGMENTATIONS)}")
+    whole = {"epochs": epochs, "batch_size": batch_size, "patience": patience}
+    for name, value in whole.items():
+        if value is not None and not isinstance(value, int | np.integer):
+            raise UsageError(f"{name} is {value!r}: use a whole number")
     if epochs < 1 or batch_size < 2 or (lr is not None and not 0 < lr < float("inf")):
         raise UsageError(
             f"epochs {epochs}, batch size {batch_size}, learning rate {lr}: use at least 1 epoch, "
