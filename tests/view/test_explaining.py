@@ -252,7 +252,7 @@ class TestAnEarlierRun:
         photo = out / f"sheet-{number}.png"
         tiny.photo().save(photo)
         before = photo.read_bytes()
-        with pytest.raises(UsageError, match="is named as a result .*, and would be written over"):
+        with pytest.raises(UsageError, match="name and place of a result, and would be written over"):
             explain(classifier, photo, out)
         assert photo.read_bytes() == before
         assert self.names(out) == {photo.name}

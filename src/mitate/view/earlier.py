@@ -32,7 +32,7 @@ def check_apart(photos: Collection[Path], folder: Path) -> None:
     for photo in photos:
         if photo.resolve() in results:
             raise UsageError(
-                f"{photo} is named as a result in {folder} is, and would be written over: choose "
+                f"{photo} has the name and place of a result, and would be written over: choose "
                 "another folder with -o, or leave this photo out"
             )
 
