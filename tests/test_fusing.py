@@ -771,6 +771,21 @@ class Turned(nn.Module):
         return images.transpose(1, 2)
 
 
+@pytest.mark.parametrize("give", [Tensor.numpy, np.asarray, np.from_dlpack])
+def test_numbers_of_what_waits_are_handed_out_too(give: Callable[[Tensor], np.ndarray]) -> None:
+    second = nn.Conv2d(8, 8, 1).eval()
+
+    def run() -> Tensor:
+        found = CONV(images(2, 3, 9, 7))
+        numbers = give(found)
+        then = second(found)
+        numbers[:] = 0
+        return then
+
+    plain, fused = both(run)
+    assert_close(fused, plain, rtol=1e-4, atol=1e-5)
+
+
 def test_numbers_that_were_handed_out_before_may_change_at_any_time() -> None:
     def run() -> Tensor:
         given = images(2, 3, 9, 7)

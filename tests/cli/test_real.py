@@ -103,4 +103,4 @@ def test_a_small_classifier_learns_real_leaves_apart_from_the_rest(mitate, share
     assert done.code == 0, done.err
     done = mitate("report", tmp_path / "out", tmp_path / "data", "-o", tmp_path / "r.html")
     assert done.code == 0, done.err
-    assert "The 4 photos that training set aside" in (tmp_path / "r.html").read_text("utf-8")
+    assert "4 photos that training set aside" in (tmp_path / "r.html").read_text("utf-8")

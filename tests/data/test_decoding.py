@@ -91,6 +91,12 @@ def test_the_range_that_a_tiff_tells_is_its_range(tmp_path: Path) -> None:
     path = tmp_path / "camera.tif"
     Image.fromarray(np.array([[0, 2048, 4095]], np.uint16)).save(path, tiffinfo=tags)
     assert pixels(path)[0, :, 0].tolist() == [0, 128, 255]
+    tags[281] = 0
+    Image.fromarray(np.zeros((1, 3), np.uint16)).save(path, tiffinfo=tags)
+    assert pixels(path).max() == 0
+    tags[281] = 5
+    Image.fromarray(np.array([[-5, 0, 5]], np.int32)).save(path, tiffinfo=tags)
+    assert pixels(path)[0, :, 0].tolist() == [0, 128, 255]
 
 
 def test_big_endian_sixteen_bit_tiff(tmp_path: Path) -> None:

@@ -24,6 +24,13 @@ def test_what_was_trained_beside_the_photos_is_no_class(tree) -> None:
     assert dataset.notices == ("1 folder of classifiers left out: out.",)
 
 
+def test_nor_what_lies_deeper(tree, draw) -> None:
+    root = tree({"x": 1, "y": 1})
+    draw(root / "leaves" / "interrupted" / "confusion.png")
+    (root / "leaves" / "interrupted" / "classifier.json").write_text("{}")
+    assert read_folders(root).class_names == ("x", "y")
+
+
 def test_pictures_below_a_class_folder_belong_to_it(tree) -> None:
     assert read_folders(tree({"a/2021": 2, "a/2022": 1, "b": 1})).counts()[None] == {"a": 3, "b": 1}
 

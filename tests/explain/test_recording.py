@@ -80,6 +80,8 @@ def test_a_forward_that_needs_it_is_run_once_more_and_others_are_not() -> None:
         tapped_forward(network, images, [place], read=lambda output: output, gradients=True)
         assert network.forwards == forwards
         assert torch.is_grad_enabled()
+        tapped_forward(network, images, [place], read=lambda output: output, gradients=True)
+        assert network.forwards == forwards + 1  # it is known now
 
 
 @pytest.mark.parametrize("method", ["gradcam", "layercam", "inputxgradient", "smoothgrad"])

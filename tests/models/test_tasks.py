@@ -94,10 +94,11 @@ def test_one_label_of_hugging_face_is_a_value(hf_network, hf_folder) -> None:
 def test_one_output_is_the_log_odds_of_its_class(tmp_path) -> None:
     network, images = networks.make("with relu"), networks.make_images(2)
     network.head = nn.Linear(network.head.in_features, 1).double()
-    with pytest.warns(MitateWarning, match="read as that class's own log-odds"):
-        classifier = Classifier.from_module(network, classes=["rust"])
+    classifier = Classifier.from_module(network, classes=["rust"])
     assert classifier.task == "multi-label"
-    explanation = Explainer(classifier)(images)
+    with pytest.warns(MitateWarning, match="read as that class's own log-odds"):
+        explanation = Explainer(classifier)(images)
+    Explainer(classifier)(images, targets=lambda output: output[:, 0])  # which says what it means
     torch.testing.assert_close(explanation.probabilities, explanation.logits.sigmoid())
     assert Classifier.from_module(network, classes=1, task="multi-label").task == "multi-label"
     assert Classifier.from_module(network, classes=1, task="regression").task == "regression"

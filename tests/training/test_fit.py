@@ -123,6 +123,25 @@ def test_patience_stops_and_keeps_the_best(data, tmp_path, capsys):
     assert f"stopped after {stopped} of 12 epochs" in told.err
 
 
+def test_interrupted_while_it_waits_for_better_the_best_is_saved(data, tmp_path, monkeypatch):
+    loop = sys.modules["mitate.training.loop"]
+
+    def interrupt(done, _epochs):
+        if done.epoch == 6:
+            raise KeyboardInterrupt
+        return ""
+
+    monkeypatch.setattr(loop, "_line", interrupt)
+    settings = {"epochs": 12, "patience": 9, "lr": 0.3, "seed": 3, "show_progress": True}
+    with pytest.raises(KeyboardInterrupt, match="after 6 epochs: what was learnt is in .*interrup"):
+        quick(data, tmp_path / "out", **settings)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["interrupted"]
+    saved = Classifier.load(tmp_path / "out" / "interrupted").provenance
+    history = saved["training"]["history"][:5]  # the sixth was not compared any more
+    best = min(history, key=lambda epoch: epoch["valid_loss"])
+    assert saved["metrics"]["accuracy"] == pytest.approx(best["accuracy"])
+
+
 def test_progress_is_told_on_standard_error(data, tmp_path, capsys):
     quick(data, tmp_path, show_progress=True)
     out, err = capsys.readouterr()

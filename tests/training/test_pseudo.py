@@ -206,6 +206,19 @@ def test_instances_that_were_corrected_are_not_written_over(explainer, dataset, 
     content = json.loads(place.read_text("utf-8"))
     change(content)
     place.write_text(json.dumps(content), "utf-8")
-    with pytest.raises(DataError, match="was changed since it was made, and would be written over"):
+    with pytest.raises(DataError, match="is not as it was made .*, and would be written over"):
         make_masks(explainer, dataset, tmp_path, shown=False)
     assert json.loads(place.read_text("utf-8")) == content
+
+
+def test_a_corrected_mask_of_another_size_is_told_and_left(explainer, dataset, tmp_path):
+    out = tmp_path / "out"
+    make_masks(explainer, dataset, out, shown=False)
+    place = out / "masks" / "blast" / "0000.png"
+    Image.new("L", (20, 15), 255).save(place)
+    done = make_masks(explainer, dataset, out, shown=False)
+    (told,) = done.failures
+    assert "is 20x15 px and its photo 40x30: a mask has the size of its photo" in told
+    assert done.kept == ()
+    with Image.open(place) as image:
+        assert image.size == (20, 15)

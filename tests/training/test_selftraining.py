@@ -10,7 +10,7 @@ from mitate.errors import UsageError
 from mitate.models.classifier import Classifier
 from mitate.models.decoder import Decoder
 from mitate.training import Supervision, fit
-from mitate.training.loop import Epoch, Schedule
+from mitate.training.loop import Epoch, Schedule, Stopped
 from mitate.training.photos import Photos
 from mitate.training.selftraining import DrawnMasks, drawn_masks, passes, run_drawing
 from mitate.training.task import classification
@@ -147,6 +147,35 @@ def test_three_rounds(photos, segmenting, monkeypatch, plant, shares):
     assert [plan.length for plan in plans] == [7, None, 7]
     assert [plan.lr for plan in plans] == [None, 0.02, 0.02]
     assert (lr, [one.epoch for one in history]) == (0.02, list(range(1, 17)))
+
+
+@pytest.mark.parametrize(("at", "epochs"), [(2, 4), (3, 13)])
+@pytest.mark.parametrize("done", [0, 2])
+def test_an_interruption_keeps_the_epochs_of_all_rounds(
+    photos, segmenting, monkeypatch, at, epochs, done
+):
+    rounds = []
+
+    def run(task, train, valid, schedule, *, shown):
+        rounds.append(schedule)
+        if len(rounds) == at:
+            raise (
+                Stopped([Epoch(1 + n, 0.0, 0.0, 0.0) for n in range(done)], 0.5)
+                if done
+                else (KeyboardInterrupt)
+            )
+        return [Epoch(1 + n, 0.0, 0.0, 0.0) for n in range(schedule.epochs)], 0.02
+
+    monkeypatch.setattr("mitate.training.selftraining.run", run)
+    monkeypatch.setattr(photos, "marked", lambda: "those with a mask", raising=False)
+    classifier = segmenting("region")
+    schedule = Schedule(9, 4, None, None, False, "none", 0, 0)
+    with pytest.raises(Stopped) as caught:
+        run_drawing(
+            classifier, classification(classifier.network), photos, photos, schedule, shown=False
+        )
+    assert caught.value.lr == 0.02
+    assert [one.epoch for one in caught.value.history] == list(range(1, 1 + epochs + done))
 
 
 def test_every_round_has_an_epoch():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import tiny
 from mitate.data.masks import MaskIndex
@@ -229,13 +230,19 @@ class TestAnEarlierRun:
             (out / name).write_text("mine")
         (out / "sheet-003.png").mkdir()
         old = ["sheet-002.png", "sheet-1000.png", "maps/edges-002.npz", "maps/centre-1234.npz"]
-        for name in [*old, "energy.csv"]:
+        for name in [*old[2:], "energy.csv"]:
             (out / name).write_text("old")
+        for name, signed in zip(old[:2], ("mitate", "Matplotlib version3.11.0"), strict=True):
+            info = PngInfo()
+            info.add_text("Software", signed)
+            tiny.photo().save(out / name, pnginfo=info)
+        tiny.photo().save(out / "sheet-009.png")  # a scan of the user's own
         done = explain(classifier, folder, out, methods=("edges",))
         assert "removed 5 files" in done.notices[0]
         assert self.names(out) == {
             *others,
             "sheet-001.png",
+            "sheet-009.png",
             "maps/edges-001.npz",
             "predictions.csv",
             "predictions.json",
@@ -252,8 +259,12 @@ class TestAnEarlierRun:
         photo = out / f"sheet-{number}.png"
         tiny.photo().save(photo)
         before = photo.read_bytes()
-        with pytest.raises(UsageError, match="name and place of a result, and would be written over"):
+        with pytest.raises(UsageError, match="place of a result, and would be written over"):
             explain(classifier, photo, out)
+        if number == "001":
+            tiny.photo().save(tmp_path / "other.png")
+            with pytest.raises(UsageError, match="place of a result, and would be written over"):
+                explain(classifier, tmp_path / "other.png", out)
         assert photo.read_bytes() == before
         assert self.names(out) == {photo.name}
         assert len(explain(classifier, photo, tmp_path / "another").predictions) == 1

@@ -49,6 +49,12 @@ class TestGather:
         names = [f"{record.path.parent.name}/{record.path.name}" for record in found]
         assert names == ["正常/0001.png", "blast/0000.png", "blast/0001.png", "正常/0000.png"]
 
+    def test_of_two_mentions_the_one_that_tells_more(self, table):
+        photo = table.parent / "a" / "0001.png"
+        (record,) = gather([photo, table, photo], NAMES, split="valid")[:1]
+        assert (record.path, record.label, record.split) == (photo, "blast", "valid")
+        assert len(gather([photo, table], NAMES)) == 4
+
     def test_an_address_of_the_web(self):
         with pytest.raises(UsageError, match="https://a.org/leaf.jpg is an address of the web"):
             gather(["https://a.org/leaf.jpg"], NAMES)

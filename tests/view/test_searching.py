@@ -134,3 +134,30 @@ def test_a_budget_for_the_maps_alone_leaves_nothing_to_search(tinted, searches):
     assert done.reasons is None
     assert any("in 0 of 24 images" in words for words in done.notices)
     assert not searches
+
+
+def test_other_names_of_the_classes_are_looked_for_again(tmp_path, searches):
+    inputs, _, _ = seeing.tensors(24)
+    settings = {"out": tmp_path, **SETTINGS}
+    made = seeing.cheat()
+    mitate.audit(made, inputs, **settings)
+    turned = dataclasses.replace(made, class_names=tuple(reversed(made.class_names)))
+    again = mitate.audit(turned, inputs, **settings)
+    assert len(searches) == 2
+    for group in again.reasons.groups:
+        members = [again.subjects.names.index(name) for name in group.names]
+        named = {turned.class_names[again.predicted[place]] for place in members}
+        assert named == {group.class_name}
+
+
+def test_a_mask_that_cannot_be_used_does_not_stop_the_search(tmp_path):
+    photos, masks = seeing.photos(tmp_path, 24, tinted=True)
+    bad, *good = sorted(masks.rglob("*.png"))
+    with Image.open(bad) as image:
+        image.resize((4, 4)).save(bad)
+    for path in good[:-4]:
+        path.unlink()
+    arguments = {"masks": masks, "reasons": 6, "out": tmp_path / "out", **SETTINGS}
+    done = mitate.audit(seeing.cheat(), photos, **arguments)
+    assert done.reasons.images == 6
+    assert (tmp_path / "out" / "report.html").exists()

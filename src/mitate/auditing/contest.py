@@ -30,7 +30,7 @@ TOO_LONG = (
     "too long? A budget, such as 10min or 50k, is spent on the better maps; a lower limit takes "
     "fewer images"
 )
-FOR_THE_SEARCH = 1 / 3  # of a budget
+FOR_THE_SEARCH = 1 / 3  # of a budget, at most
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,8 @@ def hold(
         plan: all that the values depend on; parts in ``folder`` of another plan are no use.
         budget: at most so much; the better half of the contenders goes on after each round.
         searched: in so many images wrong reasons are looked for afterwards: the estimate tells it,
-            and a third of a budget is left for it, if what remains is enough for the maps.
+            and what it needs of a budget, a third at most, is left for it, if what remains is
+            enough for the maps.
         folder: where parts are kept.
         tell: told the estimate before it starts.
         shown: show progress.
@@ -152,13 +153,14 @@ def hold(
     each = {one.name: contest.cost(one) for one in contest.methods}
     floor = contest.floor
     images, total = len(contest.subjects), None if budget is None else budget.in_forwards(pace)
+    search = searched * search_cost(max(one.cost for one in contest.contenders))
     limit = total
     if searched and total is not None:
         needed = least(list(each.values()), floor, images)
-        limit = min(total, max(total * (1 - FOR_THE_SEARCH), needed))
+        kept = min(total * FOR_THE_SEARCH, search)
+        limit = min(total, max(total - kept, needed))
     rounds = parts.rounds(lambda: images_a_round(list(each.values()), floor, images, limit))
     planned = _planned(list(each.values()), floor, rounds)
-    search = searched * search_cost(max(one.cost for one in contest.contenders))
     search = search if total is None else min(search, max(0.0, total - planned))
     tell(_estimate(contest, planned, pace, rounds, parts.found))
     if search:

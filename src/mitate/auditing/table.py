@@ -36,9 +36,6 @@ EVIDENCE: dict[str, str] = {
 EXPLAINED = {"again": 1, "variants": len(VARIANTS) - 1}
 
 
-CORRELATIONS = {"faithfulness_correlation"}  # of probabilities: their scale does not count
-
-
 @dataclass(frozen=True)
 class Metric:
     """What is measured of a map: a pure function and what is known about it.
@@ -79,11 +76,11 @@ class Metric:
 
     @property
     def follows_confidence(self) -> bool:
-        """Whether how sure the network is enters the values: probabilities do, correlations not.
+        """Whether how sure the network is enters the values, since they are of its probabilities.
 
         Of two networks the less sure one has other values whatever its maps.
         """
-        return self.asks is not None and self.name not in CORRELATIONS
+        return self.asks is not None
 
     @cached_property
     def needs(self) -> tuple[str, ...]:

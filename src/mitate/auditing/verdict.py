@@ -16,7 +16,7 @@ Grade = Literal["good", "open", "bad"]
 # Falls of the class's probability: what is smaller than the first does not matter, and where the
 # interval stays under the second the region does not decide.
 MATTERS, DECIDES = 0.05, 0.1
-SKILL = 0.1  # of the mean recall above guessing: with less, and none for sure, it is none
+SKILL = 0.2  # of the mean recall above guessing: what is less for sure, and may be none, is none
 # From this IoU on a region is found: the least of the thresholds of Choe et al. 2020
 # (arXiv:2007.04178, MaxBoxAccV2).
 FINDS = 0.3
@@ -210,7 +210,7 @@ def _outcome(facts: Facts) -> str:
     if facts.images < FEWEST:
         return "few"
     if facts.over_guessing is not None and not facts.over_guessing.low > 0:
-        return "guessing" if facts.over_guessing.mean < SKILL else "unproven"
+        return "guessing" if facts.over_guessing.high < SKILL else "unproven"
     if facts.recommendation is None:
         return "nothing"
     outcome = _of_place(facts) or _of_segmentation(facts) or _of_faith(facts)

@@ -8,6 +8,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NoReturn, TextIO
 
 from cyclopts import App, CycloptsError
@@ -64,7 +65,7 @@ def run(arguments: Sequence[str]) -> int:
     with warnings.catch_warnings():
         _filter_warnings(shown)
         try:
-            if "" in words:
+            if any(not word and before != "--title" for before, word in pairwise(["", *words])):
                 raise UsageError(EMPTY)
             code = int(app(words, exit_on_error=False, print_error=False) or 0)
             sys.stdout.flush()  # a full disk is told here, and not at the very end

@@ -181,9 +181,9 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
 
 def _value_range(image: Image.Image, low: float, high: float) -> tuple[float, float]:
     """The file's full range; for TIFFs that tell none, the smallest usual one that fits."""
-    most = getattr(image, "tag_v2", {}).get(MAX_SAMPLE)
-    if most is not None and high <= max(np.atleast_1d(most)):
-        return 0.0, float(max(np.atleast_1d(most)))
+    most = float(np.max(getattr(image, "tag_v2", {}).get(MAX_SAMPLE, 0)))
+    if most > 0 and low >= 0 and high <= most:
+        return 0.0, most
     if image.mode.startswith("I;16"):
         return 0.0, FULL
     usual = [FULL] if getattr(image, "format", None) in ("PNG", "PPM") else [255.0, FULL]

@@ -79,12 +79,19 @@ def _read_class(root: Path, split: str | None, folder: Path, findings: Findings)
     label = label_of(folder.name)
     before = len(findings.records)
     for path in walk(folder, seen=(root, folder.parent)):
+        if any((above / CLASSIFIER).is_file() for above in _between(folder, path)):
+            continue
         if is_image(path.name):
             findings.records.append(Record(path, label, split=split))
         elif path.name.lower() not in _USUAL_LITTER:
             findings.others[path.suffix.lower() or path.name] += 1
     if len(findings.records) == before:
         findings.empty.append(str(folder.relative_to(root)))
+
+
+def _between(folder: Path, path: Path) -> list[Path]:
+    """The folders below one folder that a file lies in."""
+    return [above for above in path.parents if folder in above.parents]
 
 
 def _why_nothing(root: Path, findings: Findings) -> str:

@@ -97,7 +97,8 @@ def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
                 file.seek(0)
             delimiter = told[1] if told else max(",;\t", key=first.count)
             reader = csv.reader(file, delimiter=delimiter)
-            lines = [(reader.line_num, cells) for cells in reader if any(map(str.strip, cells))]
+            filled = (cells for cells in reader if any(map(str.strip, cells)))
+            lines = [((told is not None) + reader.line_num, cells) for cells in filled]
     except OSError as exc:
         raise DataError(f"{path} cannot be read ({exc.strerror}): check the path.") from exc
     except UnicodeDecodeError as exc:

@@ -1,6 +1,7 @@
 """The one object that users call: a classifier, a method and a layer, and images to explain."""
 
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
@@ -14,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mitate.allocation import keeping_memory
-from mitate.errors import TargetError, UsageError
+from mitate.errors import MitateWarning, TargetError, UsageError
 from mitate.explain import layers
 from mitate.explain.augmentation import VARIANTS, averaged
 from mitate.explain.choice import choose
@@ -43,6 +44,7 @@ from mitate.explain.targets import (
 from mitate.models.classifier import Classifier
 from mitate.models.learners import from_learner, is_learner
 from mitate.models.mode import batch_for
+from mitate.models.tasks import ONE_OUTPUT
 from mitate.progress import Advance, progress
 from mitate.tensors import at_least_single, varies
 
@@ -221,6 +223,8 @@ class Explainer:
             raise TargetError(
                 "labels and against are of classes: leave them out with target functions"
             )
+        if functions is None and self.classifier.provenance.get("guessed_task"):
+            warnings.warn(ONE_OUTPUT, MitateWarning, stacklevel=2)
         if functions is None:
             explainer, wanted = self, self._wanted(targets, known, number, top_k)
         else:

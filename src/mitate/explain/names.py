@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
+import numpy as np
 from torch import nn
 
 from mitate.errors import LayerError, UsageError
@@ -21,7 +22,7 @@ def split(spec: LayerSpec | Sequence[LayerSpec]) -> list[str | nn.Module]:
     Raises:
         UsageError: none, or one twice.
     """
-    if isinstance(spec, nn.Module | int):
+    if isinstance(spec, nn.Module | int | np.integer):
         return [_spelled(spec)]
     parts = spec.split(AND) if isinstance(spec, str) else spec
     found = [_spelled(part) for part in parts]

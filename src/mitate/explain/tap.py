@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from threading import get_ident
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,9 @@ SCRIPTED = (
     "a TorchScript module does not let its layers be watched: give the module that it was made "
     "from, or a method of pixels, such as gradient"
 )
+
+
+_cutting: WeakSet[nn.Module] = WeakSet()  # networks whose forwards put recording off by themselves
 
 
 @dataclass(frozen=True)
@@ -190,16 +194,20 @@ def tapped_forward(
         twice=curvature or differentiable,
         watch=watch,
         differentiable=differentiable,
-        from_the_start=pixels or differentiable,
+        from_the_start=pixels or differentiable or (gradients and network in _cutting),
     )
     if watch:  # what watches a forward sees one: none is tried twice
         return run(inputs)
 
     def recorded(images: Tensor) -> TappedForward:
         forward = run(images)
+        if not forward.cut:
+            return forward
         # Where ``torch.enable_grad()`` ends around a layer, recording is put back to what it was
         # before: on, if it was from the start.
-        return run(images, from_the_start=True) if forward.cut else forward
+        del forward
+        _cutting.add(network)
+        return run(images, from_the_start=True)
 
     return at_full_speed(network, inputs, recorded, fixed=not differentiable)
 
@@ -244,7 +252,7 @@ def _tapped(
         calls,
         tuple(tuple(around[index]) for index in range(len(attended.kept) if attended else 0)),
         differentiable,
-        cut=gradients and not recorded_to_the_end,
+        cut=bool(kept) and gradients and not recorded_to_the_end and not from_the_start,
     )
 
 

@@ -62,6 +62,7 @@ class Fusing(TorchFunctionMode):
                 return joined
         hands_out = getattr(func, "__name__", "") in HANDING_OUT
         if hands_out:
+            args, named, among = computed(args), computed(dict(named)), False
             self.handed_out |= _places((args, named))
         if self.begun and (hands_out or _writes(func, args, named)):
             memory = _places((args, named))

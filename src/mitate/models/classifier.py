@@ -20,7 +20,7 @@ from mitate.models.decoder import Decoder, MultiTask
 from mitate.models.mode import at_full_speed, evaluating
 from mitate.models.preprocessing import Preprocessing, Resize
 from mitate.models.processors import assumed_preprocessing
-from mitate.models.tasks import ONE_OUTPUT, Task, task_of
+from mitate.models.tasks import Task, task_of
 
 Output = Callable[[Any], Tensor]
 CROP_MODES: dict[Any, Resize] = {"squash": "squash", "border": "pad"}
@@ -57,7 +57,7 @@ class Classifier:
         """Take one output for the log-odds of its class: a softmax of one is 1, always."""
         if self.task == "single-label" and len(self.class_names) == 1:
             object.__setattr__(self, "task", "multi-label")
-            warnings.warn(ONE_OUTPUT, MitateWarning, stacklevel=4)
+            object.__setattr__(self, "provenance", {**self.provenance, "guessed_task": True})
 
     @classmethod
     def load(
@@ -106,7 +106,7 @@ class Classifier:
             task: ``multi-label`` where several classes can be true at once (each probability is a
                 sigmoid), ``regression`` where the outputs are values; None takes a Hugging Face
                 network's own, and otherwise ``single-label``, or of one output ``multi-label``,
-                with a warning.
+                with a warning when it is explained.
         """
         network = _uncompiled(network)
         if any(weight.is_inference() for weight in network.parameters()):

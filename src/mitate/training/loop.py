@@ -102,15 +102,20 @@ def run(
             learner.no_bar(),
             learner.no_logging(),
         ):
-            stopped = False
+            stopped, callbacks = False, _callbacks(task, schedule, advance, shown)
             try:
                 learner.fit_one_cycle(
                     schedule.epochs,
                     slice(lr / BODY, lr) if schedule.pretrained else lr,
-                    cbs=_callbacks(task, schedule, advance, shown),
+                    cbs=callbacks,
                 )
             except KeyboardInterrupt:
                 stopped = True
+                if shown and len(learner.recorder.values):
+                    print("stopping: what was learnt so far is judged and saved", file=sys.stderr)
+                best = getattr(callbacks[-1], "kept", None)  # fastai puts it back at the end alone
+                if best is not None:
+                    learner.model.load_state_dict(best)
         learner.model.to(memory_format=torch.contiguous_format)
         history = [_epoch(i, row, task) for i, row in enumerate(learner.recorder.values)]
     task.model.eval().to("cpu")

@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from mitate import imports
 from mitate.data.masks import read_mask
 from mitate.data.records import Dataset, Record
-from mitate.errors import DataError
+from mitate.errors import DataError, ImageError
 from mitate.files import write_bytes, write_text
 
 DIGEST = "mitate-mask"  # the name of the PNG's text chunk
@@ -32,9 +32,15 @@ def write_mask(mask: np.ndarray, path: Path) -> np.ndarray:
         What the file holds: ``mask`` itself where it was written.
 
     Raises:
-        ImageError: what is there cannot be read.
+        ImageError: what is there cannot be read, or has another size.
     """
     if path.exists() and (there := _corrected(path)) is not None:
+        if there.shape != mask.shape:
+            (height, width), (rows, columns) = there.shape, mask.shape
+            raise ImageError(
+                f"{path} is {width}x{height} px and its photo {columns}x{rows}: a mask has the "
+                "size of its photo"
+            )
         return mask if np.array_equal(there, mask) else there
     path.parent.mkdir(parents=True, exist_ok=True)
     about = PngInfo()
@@ -72,8 +78,8 @@ def check_described(path: Path) -> None:
         made = False
     if not made:
         raise DataError(
-            f"{path} was changed since it was made, and would be written over: move it away, or "
-            "choose another folder"
+            f"{path} is not as it was made (or an earlier mitate or others made it), and would be "
+            "written over: move it away, or choose another folder"
         )
 
 

@@ -1,6 +1,7 @@
 """Training in rounds, with masks that a segmentation draws for the photos that have none."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from mitate.data.wording import counted
 from mitate.models.classifier import Classifier
 from mitate.training.judging import BATCH, inputs_of, segmented
-from mitate.training.loop import Epoch, Schedule, run
+from mitate.training.loop import Epoch, Schedule, Stopped, run
 from mitate.training.overlaps import HALF
 from mitate.training.photos import Photos
 from mitate.training.task import Task
@@ -92,20 +93,31 @@ def run_drawing(
         valid: to judge.
         schedule: of the second round; an epoch of the others has as many images.
         shown: print what was drawn to standard error, too.
+
+    Raises:
+        Stopped: interrupted after an epoch or more, with those of all rounds.
     """
     marked, (first, second, last) = train.marked(), passes(schedule.epochs)
     plant = PLANTED if schedule.plant else 0
     few = replace(schedule, epochs=first, plant=plant, length=len(train))
     history, lr = run(task, marked, valid, few, shown=shown)
-    drawn = drawn_masks(classifier, train, valid)
-    if shown:
-        print(drawn.words, file=sys.stderr)
-    many = replace(schedule, epochs=second, plant=plant, lr=lr)
-    few = replace(few, epochs=last, plant=ALWAYS if schedule.plant else 0, lr=lr)
-    for photos, plan in ((drawn.photos, many), (marked, few)):
-        more, _ = run(task, photos, valid, plan, shown=shown)
-        history += [replace(epoch, epoch=epoch.epoch + len(history)) for epoch in more]
+    try:
+        drawn = drawn_masks(classifier, train, valid)
+        if shown:
+            print(drawn.words, file=sys.stderr)
+        many = replace(schedule, epochs=second, plant=plant, lr=lr)
+        few = replace(few, epochs=last, plant=ALWAYS if schedule.plant else 0, lr=lr)
+        for photos, plan in ((drawn.photos, many), (marked, few)):
+            more, _ = run(task, photos, valid, plan, shown=shown)
+            history += _numbered(more, len(history))
+    except KeyboardInterrupt as exc:
+        more = exc.history if isinstance(exc, Stopped) else []
+        raise Stopped([*history, *_numbered(more, len(history))], lr) from exc
     return history, lr, drawn
+
+
+def _numbered(epochs: Sequence[Epoch], before: int) -> list[Epoch]:
+    return [replace(epoch, epoch=epoch.epoch + before) for epoch in epochs]
 
 
 def drawn_masks(classifier: Classifier, photos: Photos, valid: Photos) -> DrawnMasks:

@@ -19,7 +19,7 @@ from mitate.errors import ImageError, UsageError
 from mitate.explain.explainer import as_classifier
 from mitate.files import write_csv, write_text
 from mitate.models.classifier import Classifier
-from mitate.view.given import LIMIT, photo_subjects
+from mitate.view.given import LIMIT, check_usable, photo_subjects
 from mitate.view.photos import open_masks, reported, with_known_labels
 from mitate.view.sampling import sample, shows_region
 
@@ -97,6 +97,7 @@ def compare(
     failures = tuple(dict.fromkeys(line for _, lines in found for line in lines))
     if not len(subjects[0]):
         raise ImageError(f"none of the {len(taken.chosen)} photos can be read: {failures[0]}")
+    check_usable(subjects[0], failures)
     masked = all(one.masked for one in subjects)
     pick = next(iter(find_metrics(metrics or ())), None)
     # Each is held against a region of its own, of another size: compared where that is asked for.

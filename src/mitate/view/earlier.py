@@ -4,6 +4,9 @@ import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from PIL import Image
+
+from mitate.drawing.sheet import MADE_BY
 from mitate.errors import UsageError
 from mitate.explain.methods import METHODS
 
@@ -23,17 +26,20 @@ def maps_name(method: str, number: int) -> str:
 
 
 def check_apart(photos: Collection[Path], folder: Path) -> None:
-    """Refuse to write results over the photos that are to be explained.
+    """Refuse to write results over photos: those to be explained, and others that lie there.
 
     Raises:
         UsageError: one of them lies where results do, and is named as they are.
     """
-    results = {path.resolve() for path in _results(folder)}
-    for photo in photos:
-        if photo.resolve() in results:
+    sheets = [path for path in _inside(folder) if SHEET.fullmatch(path.name) and path.is_file()]
+    taken = {path.resolve() for path in (*_results(folder), *sheets)}
+    coming = {sheet_name(number) for number in range(1, len(photos) + 1)}
+    others = [path for path in sheets if path.name in coming and not _is_sheet(path)]
+    for photo in (*photos, *others):
+        if photo.resolve() in taken:
             raise UsageError(
                 f"{photo} has the name and place of a result, and would be written over: choose "
-                "another folder with -o, or leave this photo out"
+                "another folder with -o, or move it away"
             )
 
 
@@ -59,11 +65,21 @@ def told(gone: Collection[str], folder: Path) -> Iterator[str]:
 
 
 def _results(folder: Path) -> Iterator[Path]:
-    """Whatever is named exactly as results are."""
+    """Whatever is named exactly as results are; of pictures, those that mitate drew."""
     maps = re.compile(rf"({'|'.join(map(re.escape, METHODS))})-{NUMBER}\.npz")
     yield from (folder / name for name in TABLES)
-    yield from (path for path in _inside(folder) if SHEET.fullmatch(path.name))
+    yield from (p for p in _inside(folder) if SHEET.fullmatch(p.name) and _is_sheet(p))
     yield from (path for path in _inside(folder / "maps") if maps.fullmatch(path.name))
+
+
+def _is_sheet(path: Path) -> bool:
+    """Whether mitate drew it; earlier versions let Matplotlib sign."""
+    try:
+        with Image.open(path) as image:
+            signed = str(image.info.get("Software", ""))
+    except (OSError, SyntaxError, ValueError):
+        return False
+    return signed.startswith((MADE_BY, "Matplotlib"))
 
 
 def _inside(folder: Path) -> list[Path]:

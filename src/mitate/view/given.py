@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mitate.auditing.subjects import Batch, Subjects, subjects_of
-from mitate.data.masks import Masks
+from mitate.data.masks import WITHOUT, Masks
 from mitate.data.records import Record
 from mitate.data.wording import counted
 from mitate.errors import ImageError, UsageError
@@ -85,11 +85,26 @@ def given(
     subjects, failures = photo_subjects(classifier, taken.chosen, index, values, shown=shown)
     if not len(subjects):
         raise ImageError(f"none of the {len(taken.chosen)} photos can be read: {failures[0]}")
+    check_usable(subjects, failures)
     notices = (*notices, *taken.notices)
     if index is not None and not subjects.masked:
         notices = (*notices, "no photo has a mask with anything in it where the network looks")
     root = folder_of(Path(data))
     return Given(subjects, records, index, None, root, tuple(failures), tuple(notices))
+
+
+def check_usable(subjects: Subjects, failures: Sequence[str]) -> None:
+    """Refuse masks of which not one tells anything, before the work.
+
+    Raises:
+        ImageError: there are some that cannot be used, and none that shows a region.
+    """
+    unusable = [line for line in failures if line.endswith(WITHOUT)]
+    if unusable and not subjects.masked:
+        raise ImageError(
+            f"none of the {counted(len(unusable), 'mask')} can be used: "
+            f"{unusable[0].removesuffix(WITHOUT)}"
+        )
 
 
 def _of_images(
@@ -163,8 +178,6 @@ def photo_subjects(
         open=opened,
         masked=any(one.masked for one in kept),
     )
-    if unusable and not any(one.has_mask for one in kept):
-        raise ImageError(f"none of the {counted(len(unusable), 'mask')} can be used: {unusable[0]}")
     return subjects, [*failures, *unusable]
 
 
@@ -175,7 +188,6 @@ class Opened:
     record: Record
     name: str
     digest: str
-    has_mask: bool
     masked: bool
 
 
@@ -184,9 +196,8 @@ def _seen(classifier: Classifier, shot: Shot) -> Opened:
     if not bool(inputs.isfinite().all()):
         raise ImageError(f"{shot.name}: after preprocessing it holds values that are not finite")
     drawn = [torch.tensor(mask) for mask in (shot.mask, shot.around) if mask is not None]
-    has_mask = shot.mask is not None
-    masked = has_mask and bool(drawn[0].any())
-    return Opened(shot.record, shot.name, digest_of(inputs, *drawn), has_mask, masked)
+    masked = shot.mask is not None and bool(drawn[0].any())
+    return Opened(shot.record, shot.name, digest_of(inputs, *drawn), masked)
 
 
 def _stacked(masks: Sequence[np.ndarray | None], inputs: Tensor) -> Tensor:

@@ -59,18 +59,26 @@ def gather(
         known = ", ".join(class_names[:12])
         many = "the name of several classes" if label in class_names else "no class"
         raise UsageError(f"{label!r} is {many} of this classifier; its classes: {known}")
-    first: dict[str, Record] = {}
+    records: dict[str, Record] = {}
     for place in map(Path, sources):
         for record in _records(place, class_names, split):
-            first.setdefault(os.path.realpath(record.path), record)
-    records = list(first.values())
-    if label is not None:
-        records = [replace(record, label=label) for record in records]
-    chosen = [record for record in records if split is None or record.split == split]
+            photo = os.path.realpath(record.path)
+            if photo not in records or _told(record) > _told(records[photo]):
+                records[photo] = record
+    chosen = [
+        record if label is None else replace(record, label=label)
+        for record in records.values()
+        if split is None or record.split == split
+    ]
     if not chosen:
         where = f" in the split {split}: give a data set that has one" if split else ": name some"
         raise UsageError(f"there is no photo to explain{where}")
     return chosen
+
+
+def _told(record: Record) -> int:
+    """How much is known of a photo."""
+    return (record.label is not None) + (record.split is not None)
 
 
 def folder_of(data: Path) -> Path:

@@ -64,7 +64,7 @@ def with_wrong_reasons(
     }
     path, plan = None if folder is None else folder / FILE, ""
     if path is not None:
-        plan = digest_of_plan(_plan(audit, given, mask_value))
+        plan = digest_of_plan(_plan(audit, replace(given, masks=masks), mask_value))
     found = None if path is None else kept(path, plan)
     if found is None:
         seed = audit.parameters["seed"]
@@ -118,6 +118,8 @@ def _plan(audit: Audit, given: Given, mask_value: int | None) -> dict[str, Any]:
         "map": chosen,
         "masked": audit.subjects.masked,
         "labelled": audit.subjects.labelled,
+        "classes": audit.classifier.class_names,
+        "task": audit.classifier.task,
     }
     if isinstance(photos, Tensor):
         drawn = [masks] if isinstance(masks, Tensor) else []
