@@ -153,6 +153,7 @@ def test_a_map_of_one_cell_has_no_elsewhere(entrants, inputs):
     assert torch.equal(entrants["shifted"]._shifted(inputs, maps), maps)
 
 
+@pytest.mark.filterwarnings("ignore:a network of one output")
 def test_a_network_of_one_class_has_no_other_class():
     classifier = tiny.classifier(names=("blast",))
     entrants, _ = line_up(classifier, torch.randn(1, 3, 64, 64), methods=["gradcam"])
