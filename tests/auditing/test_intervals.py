@@ -7,6 +7,7 @@ from mitate.auditing.intervals import (
     known_interval,
     mean_interval,
     paired_interval,
+    recall_interval,
     sure_interval,
 )
 
@@ -88,3 +89,13 @@ def test_where_nothing_is_known_there_is_no_interval():
     assert known_interval(np.array([math.nan, math.nan])) is None
     assert known_interval(np.array([])) is None
     assert known_interval(np.array([0.5, math.nan])) == mean_interval(np.array([0.5, math.nan]))
+
+
+@pytest.mark.parametrize(
+    ("classes", "photos", "recall"), [(2, 30, 0.9), (10, 6, 0.9), (20, 3, 0.7), (50, 1, 0.9)]
+)
+def test_the_true_recall_lies_in_the_interval(classes, photos, recall):
+    rng = np.random.default_rng(0)
+    counts = np.full(classes, photos)
+    found = [recall_interval(rng.binomial(counts, recall), counts) for _ in range(150)]
+    assert np.mean([one.low <= recall <= one.high for one in found]) >= 0.92
