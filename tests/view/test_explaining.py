@@ -295,9 +295,16 @@ class TestAnEarlierRun:
             raise KeyboardInterrupt
 
         monkeypatch.setattr("mitate.view.explaining._measure", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt, match="after 6 of 6 photos: what was drawn of them"):
             explain(classifier, folder, tmp_path / "out", methods=("edges",))
-        assert self.names(tmp_path / "out") == {"sheet-001.png", "maps/edges-001.npz"}
+        assert self.names(tmp_path / "out") == {
+            "sheet-001.png",
+            "maps/edges-001.npz",
+            "predictions.csv",
+            "predictions.json",
+        }
+        table = (tmp_path / "out" / "predictions.json").read_text("utf-8")
+        assert len(json.loads(table)) == 6
 
 
 def test_what_was_estimated_is_told_of_all_photos(folder, tmp_path):

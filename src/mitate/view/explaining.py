@@ -12,6 +12,7 @@ from PIL import Image
 from mitate.auditing.comparison import CONTROLS, Comparison, mask_batch
 from mitate.data.masks import Masks
 from mitate.data.records import Record
+from mitate.data.wording import counted
 from mitate.drawing.colour import COLORMAP, OPACITY, overlay
 from mitate.drawing.sheet import Sheet, save_sheet
 from mitate.errors import ImageError
@@ -98,7 +99,7 @@ def explain_photos(
     Writes ``sheet-001.png`` … (a row an image), ``maps/METHOD-001.npz``, ``predictions.csv``,
     ``predictions.json`` and, with masks, ``energy.csv``. Results of an earlier run in the same
     folder go before the first of these is written, so that what lies there is of one run; they
-    stay where no photo can be explained.
+    stay where no photo can be explained. Interrupted, what is done is in the tables too.
 
     Args:
         classifier: what is explained.
@@ -129,22 +130,29 @@ def explain_photos(
     check_apart([record.path for record in records], folder)
     (folder / "maps").mkdir(parents=True, exist_ok=True)
     removed: list[str] = []
-    with progress("explaining", len(records), shown=shown) as advance:
-        opened = _opened(classifier, records, masks, mask_value, explained.failures, advance)
-        for number, shots in enumerate(_batches(opened), 1):
-            done = [_explain(explainer, shots, top_k) for explainer in explainers]
-            figure = draw(
-                done,
-                colormap=style.colormap,
-                opacity=style.opacity,
-                mode=style.resize,
-                segmentations=segmentation_panels(classifier, shots),
-            )
-            if number == 1:
-                removed = clear(folder)
-            _keep(done, figure, number, folder, explained)
-            _measure(done, controls, shots, explained.comparison)
-            advance(len(shots))
+    try:
+        with progress("explaining", len(records), shown=shown) as advance:
+            opened = _opened(classifier, records, masks, mask_value, explained.failures, advance)
+            for number, shots in enumerate(_batches(opened), 1):
+                done = [_explain(explainer, shots, top_k) for explainer in explainers]
+                figure = draw(
+                    done,
+                    colormap=style.colormap,
+                    opacity=style.opacity,
+                    mode=style.resize,
+                    segmentations=segmentation_panels(classifier, shots),
+                )
+                if number == 1:
+                    removed = clear(folder)
+                _keep(done, figure, number, folder, explained)
+                _measure(done, controls, shots, explained.comparison)
+                advance(len(shots))
+    except KeyboardInterrupt as exc:
+        if not explained.figures:
+            raise
+        _write_tables(folder, explained, word(classifier.task))
+        done_so_far = f"after {len(explained.predictions)} of {counted(len(records), 'photo')}"
+        raise KeyboardInterrupt(f"{done_so_far}: what was drawn of them is in {folder}") from exc
     if masks is not None and explained.predictions and not len(explained.comparison):
         explained.notices.append(UNMARKED)
     if not explained.figures and has_results(folder):
