@@ -163,15 +163,10 @@ def _of_columns(metric: str, first: Numbers, second: Numbers) -> Difference:
     )
 
 
-def follows_confidence(metric: str) -> bool:
-    """Whether how sure a classifier is enters a metric, so that two are not compared by it."""
-    return metric != ACCURACY and METRICS[metric].follows_confidence
-
-
 def _words(metric: str, difference: Interval) -> str:
     if not difference.images:
         return "no image in common"
-    if follows_confidence(metric):
+    if metric != ACCURACY and METRICS[metric].follows_confidence:
         return "by how sure each is, too"
     if difference.low > 0:
         return "the second is better"

@@ -36,8 +36,8 @@ from mitate.files import write_bytes
 __all__ = ["Panel", "Row", "Sheet", "draw_sheet", "encode", "save_sheet"]
 
 MAX_ROWS = 100
-# A photo compressed at PNG's default level is 5 % smaller and takes three times as long.
 MADE_BY = "mitate"  # as PNGs tell
+# A photo compressed at PNG's default level is 5 % smaller and takes three times as long.
 ENCODING: dict[str, dict[str, Any]] = {
     "png": {"pil_kwargs": {"compress_level": 3}, "metadata": {"Software": MADE_BY}},
     "pdf": {"metadata": {"CreationDate": None}},

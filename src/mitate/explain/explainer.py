@@ -435,10 +435,10 @@ class Explainer:
     def _names(self, classes: int) -> tuple[str, ...]:
         names = self.classifier.class_names
         if len(names) != classes:
-            guessed = self.classifier.provenance.get("guessed_classes")
-            told = "by its last linear layer there are" if guessed else "there are"
             if (classes, len(names)) == (1, 2):
                 raise UsageError(ONE_OF_TWO)
+            guessed = self.classifier.provenance.get("guessed_classes")
+            told = "by its last linear layer there are" if guessed else "there are"
             raise UsageError(
                 f"the network gives {classes} scores, and {told} {len(names)} classes: pass "
                 f"classes= with {classes} names, or output= where the scores are elsewhere"

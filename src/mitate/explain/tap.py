@@ -367,19 +367,21 @@ def _undisturbed(network: nn.Module) -> Iterator[None]:
 @contextmanager
 def _hooked(modules: Any, hook: Callable[[nn.Module, Any, Any], Any]) -> Iterator[None]:
     """Call a hook after forwards of modules, where the thread that entered this runs them."""
-    thread = get_ident()
-
-    def of_thread(module: nn.Module, args: Any, output: Any) -> Any:
-        return hook(module, args, output) if get_ident() == thread else None
-
     if any(map(_is_scripted, modules)):
         raise LayerError(SCRIPTED)
-    handles = [module.register_forward_hook(of_thread) for module in modules]
+    heeded = _of_this_thread(hook)
+    handles = [module.register_forward_hook(heeded) for module in modules]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _of_this_thread(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """A hook that does nothing in other threads."""
+    thread = get_ident()
+    return lambda *given: hook(*given) if get_ident() == thread else None
 
 
 @contextmanager
@@ -389,15 +391,12 @@ def _noting_blocks(
     """Note each call of a module, but of the network itself, that holds one attention alone."""
     begun: list[int] = []
     counts: Counter[int] = Counter()
-    handles, thread = [], get_ident()
+    handles = []
 
     def begin(_module: nn.Module, _args: Any) -> None:
-        if get_ident() == thread:
-            begun.append(len(attended.kept))
+        begun.append(len(attended.kept))
 
     def end(name: str, module: nn.Module, args: Any, named: dict[str, Any], output: Any) -> None:
-        if get_ident() != thread:
-            return
         first, call = begun.pop(), counts[id(module)]
         counts[id(module)] += 1
         given = _first_tensor(output)
@@ -409,8 +408,9 @@ def _noting_blocks(
     try:
         for name, module in network.named_modules():
             if name and not _is_scripted(module):
-                handles.append(module.register_forward_pre_hook(begin))
-                handles.append(module.register_forward_hook(partial(end, name), with_kwargs=True))
+                ended = _of_this_thread(partial(end, name))
+                handles.append(module.register_forward_pre_hook(_of_this_thread(begin)))
+                handles.append(module.register_forward_hook(ended, with_kwargs=True))
         yield
     finally:
         for handle in handles:

@@ -35,12 +35,12 @@ def check_apart(photos: Collection[Path], folder: Path) -> None:
     taken = {path.resolve() for path in (*_results(folder), *sheets)}
     coming = {sheet_name(number) for number in range(1, len(photos) + 1)}
     others = [path for path in sheets if path.name in coming and not _is_sheet(path)]
-    for photo in (*photos, *others):
-        if photo.resolve() in taken:
-            raise UsageError(
-                f"{photo} has the name and place of a result, and would be written over: choose "
-                "another folder with -o, or move it away"
-            )
+    in_place = [photo for photo in photos if photo.resolve() in taken] + others
+    if in_place:
+        raise UsageError(
+            f"{in_place[0]} has the name and place of a result, and would be written over: choose "
+            "another folder with -o, or move it away"
+        )
 
 
 def has_results(folder: Path) -> bool:

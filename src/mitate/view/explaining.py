@@ -15,7 +15,6 @@ from mitate.data.records import Record
 from mitate.data.wording import counted
 from mitate.drawing.colour import COLORMAP, OPACITY, overlay
 from mitate.drawing.sheet import Sheet, save_sheet
-from mitate.errors import ImageError
 from mitate.explain.choice import AUTO, Choice, choose, is_auto
 from mitate.explain.estimate import Estimate
 from mitate.explain.estimate import joined as joined_estimates
@@ -29,7 +28,7 @@ from mitate.models.classifier import Classifier
 from mitate.models.tasks import word
 from mitate.progress import progress
 from mitate.view.earlier import check_apart, clear, has_results, maps_name, sheet_name, told
-from mitate.view.photos import Shot, open_shot, shown_names, strange, with_known_labels
+from mitate.view.photos import Shot, open_shots, shown_names, strange, with_known_labels
 from mitate.view.segmenting import segmentation_panels
 
 ROWS = 8
@@ -227,21 +226,18 @@ def _opened(
     failures: list[str],
     advance: Callable[[float], None],
 ) -> Iterator[Shot]:
-    preprocessing = classifier.preprocessing
     names = shown_names([record.path for record in records])
-    for record, name in zip(records, names, strict=True):
-        try:
-            yield open_shot(
-                record,
-                name,
-                masks,
-                mask_value=mask_value,
-                preprocessing=preprocessing,
-                failures=failures,
-            )
-        except ImageError as exc:
-            failures.append(str(exc))
+    for shot in open_shots(
+        zip(records, names, strict=True),
+        masks,
+        mask_value=mask_value,
+        preprocessing=classifier.preprocessing,
+        failures=failures,
+    ):
+        if shot is None:
             advance(1)
+        else:
+            yield shot
 
 
 def _batches(opened: Iterator[Shot]) -> Iterator[list[Shot]]:

@@ -22,7 +22,7 @@ from mitate.progress import Advance, progress
 from mitate.training.scores import Scores, score
 from mitate.view.contents import Case, EnergyRow, MapPicture, Report
 from mitate.view.explaining import UNMARKED, Style, controls_beside, explainers_of
-from mitate.view.photos import Shot, open_shot, shown_names, with_known_labels
+from mitate.view.photos import Shot, open_shots, shown_names, with_known_labels
 
 BATCH = 16
 HEAT_PIXELS = 160
@@ -167,23 +167,14 @@ def _opened(
     masks: Masks | None = None,
     mask_value: int | None = None,
 ) -> list[Shot]:
-    preprocessing = classifier.preprocessing
-    shots = []
-    for record, name in named:
-        try:
-            shots.append(
-                open_shot(
-                    record,
-                    name,
-                    masks,
-                    mask_value=mask_value,
-                    preprocessing=preprocessing,
-                    failures=failures,
-                )
-            )
-        except ImageError as exc:
-            failures.append(str(exc))
-    return shots
+    shots = open_shots(
+        named,
+        masks,
+        mask_value=mask_value,
+        preprocessing=classifier.preprocessing,
+        failures=failures,
+    )
+    return [shot for shot in shots if shot is not None]
 
 
 def _predict(

@@ -138,6 +138,30 @@ def open_shot(
     return Shot(record, name, photo, region, whole)
 
 
+def open_shots(
+    named: Iterable[tuple[Record, str]],
+    masks: Masks | None = None,
+    *,
+    mask_value: int | None = None,
+    preprocessing: Preprocessing,
+    failures: list[str],
+) -> Iterator[Shot | None]:
+    """Decode photos one after another; None stands for one that ``failures`` tells of."""
+    for record, name in named:
+        try:
+            yield open_shot(
+                record,
+                name,
+                masks,
+                mask_value=mask_value,
+                preprocessing=preprocessing,
+                failures=failures,
+            )
+        except ImageError as exc:
+            failures.append(str(exc))
+            yield None
+
+
 def open_masks(source: str | Path | None) -> Masks | None:
     """Masks or annotations, or none.
 

@@ -1,8 +1,6 @@
 """What the search for wrong reasons found, on disk: so that it is not looked for twice."""
 
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from numpy.lib.npyio import NpzFile
 from PIL import Image
 
 from mitate.auditing.intervals import Interval
+from mitate.auditing.parts import UNREADABLE
 from mitate.auditing.reasons.confusion import ConfusedPair
 from mitate.auditing.reasons.groups import Group, Reasons
 from mitate.auditing.reasons.patterns import Pattern
@@ -24,7 +23,6 @@ KINDS = {
     kind.__name__: kind for kind in (ConfusedPair, Group, Interval, Pattern, Place, Reasons, Spot)
 }
 HEADER = "header"
-UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)
 Found = tuple[Reasons, tuple[ConfusedPair, ...]]
 
 
