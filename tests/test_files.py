@@ -1,10 +1,12 @@
 import csv
 import os
+import signal
 import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mitate.files import unfinished, write_bytes, write_csv, write_text
+from mitate.files import unfinished, uninterrupted, write_bytes, write_csv, write_text
 
 
 def test_text_is_utf_8_and_half_characters_are_spelt_out(tmp_path):
@@ -35,6 +37,54 @@ def test_an_interruption_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def pythons_own_handler():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("pythons_own_handler")
+class TestUninterrupted:
+    def test_an_interruption_waits(self):
+        done = []
+
+        @uninterrupted()
+        def work():
+            signal.raise_signal(signal.SIGINT)
+            done.append("the rest")
+
+        with pytest.raises(KeyboardInterrupt):
+            work()
+        assert done == ["the rest"]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def test_an_error_inside_goes_first(self):
+        @uninterrupted()
+        def work():
+            signal.raise_signal(signal.SIGINT)
+            _fail()
+
+        with pytest.raises(OSError, match="disk full"):
+            work()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def test_a_handler_of_the_user_is_left_alone(self):
+        heard = []
+        signal.signal(signal.SIGINT, lambda *_: heard.append("at once"))
+        with uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            assert heard == ["at once"]
+
+    def test_other_threads_have_no_handlers(self):
+        def work():
+            with uninterrupted():
+                return "done"
+
+        with ThreadPoolExecutor() as pool:
+            assert pool.submit(work).result() == "done"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="rights are POSIX's")

@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+import signal
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 
 import tiny
 from mitate.data.masks import MaskIndex
+from mitate.drawing.sheet import save_sheet
 from mitate.errors import TargetError, UsageError
 from mitate.explain.explanation import Explanation
 from mitate.view.explaining import Style, explain_photos
@@ -305,6 +307,27 @@ class TestAnEarlierRun:
         }
         table = (tmp_path / "out" / "predictions.json").read_text("utf-8")
         assert len(json.loads(table)) == 6
+
+    def test_no_sheet_is_without_its_rows(self, classifier, folder, tmp_path, monkeypatch):
+        """Ctrl-C between a sheet and what is known of it."""
+
+        def saved_and_interrupted(figure, path):
+            signal.raise_signal(signal.SIGINT)
+            return save_sheet(figure, path)
+
+        monkeypatch.setattr("mitate.view.explaining.save_sheet", saved_and_interrupted)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            with pytest.raises(KeyboardInterrupt, match="after 6 of 6 photos"):
+                explain(classifier, folder, tmp_path / "out", methods=("edges",))
+        finally:
+            signal.signal(signal.SIGINT, before)
+        assert self.names(tmp_path / "out") == {
+            "sheet-001.png",
+            "maps/edges-001.npz",
+            "predictions.csv",
+            "predictions.json",
+        }
 
 
 def test_what_was_estimated_is_told_of_all_photos(folder, tmp_path):

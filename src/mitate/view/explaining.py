@@ -23,7 +23,7 @@ from mitate.explain.explanation import Explanation, joined
 from mitate.explain.figure import draw
 from mitate.explain.files import as_json
 from mitate.explain.targets import checked_top_k
-from mitate.files import write_csv, write_text
+from mitate.files import uninterrupted, write_csv, write_text
 from mitate.models.classifier import Classifier
 from mitate.models.tasks import word
 from mitate.progress import progress
@@ -141,9 +141,10 @@ def explain_photos(
                     mode=style.resize,
                     segmentations=segmentation_panels(classifier, shots),
                 )
-                if number == 1:
-                    removed = clear(folder)
-                _keep(done, figure, number, folder, explained)
+                with uninterrupted():  # no sheet without its rows in the tables
+                    if number == 1:
+                        removed = clear(folder)
+                    _keep(done, figure, number, folder, explained)
                 _measure(done, controls, shots, explained.comparison)
                 advance(len(shots))
     except KeyboardInterrupt as exc:
