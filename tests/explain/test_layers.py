@@ -182,6 +182,41 @@ def test_a_head_of_zeros_leaves_the_last_layer() -> None:
     assert automatic(network, networks.make_images(1), read=first).name == "last"
 
 
+class LateAside(nn.Module):
+    """Many layers run last whose outcome the scores do not depend on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.ModuleList(nn.Conv2d(3, 3, 3, padding=1) for _ in range(4))
+        self.aside = nn.ModuleList(nn.Conv2d(3, 3, 3, padding=1) for _ in range(30))
+        self.head = nn.Linear(3, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        for layer in self.body:
+            images = layer(images)
+        aside = images
+        for layer in self.aside:
+            aside = layer(aside)
+        return self.head(images.mean((-2, -1)))
+
+
+def test_auto_looks_beyond_the_last_few() -> None:
+    network, images = LateAside(), torch.randn(1, 3, 8, 8)
+    chosen = automatic(network, images, read=first)
+    assert chosen == automatic_of(candidates(network, images, read=first))
+    assert chosen.name == "body.3"
+
+
+def test_auto_records_no_more_than_it_needs() -> None:
+    network = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(30)))
+    network.append(nn.AdaptiveAvgPool2d(1)).append(nn.Flatten()).append(nn.Linear(3, 5))
+    recorded = []
+    network[3].register_forward_hook(lambda *call: recorded.append(call[-1].requires_grad))
+    assert automatic(network.eval(), torch.randn(1, 3, 8, 8), read=first).name == "29"
+    assert recorded
+    assert not any(recorded)
+
+
 def test_no_spatial_layer_at_all() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(48, 4))
     with pytest.raises(LayerError, match="no layer of this Sequential has a spatial grid"):

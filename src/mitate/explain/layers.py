@@ -32,6 +32,7 @@ ATTENTION = re.compile(r"[aA]tt(n|ention)?(?![a-z])")
 TOKEN = re.compile(r"token|cls|class_?emb|regist|prompt", re.IGNORECASE)
 MOST_OF_THE_NETWORK = 2 / 3
 EATS_ITS_GRID = 1 / 3
+LOOKED_AT = 8  # layers at first, then twice as many each time
 SMALL_STRIDE = 6  # pixels to a cell's side, and over; most networks have strides of 4 and 8
 NUMBERS_AT_ONCE = 1 << 24
 
@@ -90,7 +91,8 @@ def candidates(network: nn.Module, inputs: Tensor, *, read: Read) -> list[Layer]
     queries and keys are no features of a place. So are tokens and windows that are not in the order
     of their places, which a few noisy images tell (``is_astray``).
     """
-    layers, found = _layers(network, inputs, read)
+    layers, found = _layers(network, inputs)
+    layers = _with_counts(network, inputs, layers, read)
     places = [(layer.place, one.grids) for layer, one in zip(layers, found, strict=True)]
     grids = _settled(network, inputs, places, read)
     return [replace(layer, grid=grid) for layer, grid in zip(layers, grids, strict=True) if grid]
@@ -102,12 +104,22 @@ def automatic(network: nn.Module, inputs: Tensor, *, read: Read) -> Layer:
     Raises:
         LayerError: the network has no layer with a spatial grid.
     """
-    layers, found = _layers(network, inputs, read)
+    layers, found = _layers(network, inputs)
     grids = {layer.name: one.grids for layer, one in zip(layers, found, strict=True)}
-    last_first = list(reversed(layers))
-    for layer in sorted(last_first, key=_fitness, reverse=True):
+
+    def settled(layer: Layer) -> Grid | None:
         (grid,) = _settled(network, inputs, [(layer.place, grids[layer.name])], read)
-        if grid is not None:
+        return grid
+
+    lesser: list[Layer] = []
+    for some in _from_the_last(layers):
+        for layer in reversed(_with_counts(network, inputs, some, read)):
+            if not all(_fitness(layer)):
+                lesser.append(layer)
+            elif grid := settled(layer):
+                return replace(layer, grid=grid)
+    for layer in sorted(lesser, key=_fitness, reverse=True):
+        if grid := settled(layer):
             return replace(layer, grid=grid)
     if isinstance(network, torch.jit.ScriptModule):
         raise LayerError(SCRIPTED)
@@ -149,6 +161,14 @@ def early_of(layers: Sequence[Layer], input_size: Sequence[int]) -> Layer | None
     wanted = min(cells) if small else max(cells, default=0)
     alike = [layer for layer in fit if layer.grid.cells == wanted]
     return min(reversed(alike), key=lambda layer: layer.name.count("."), default=None)
+
+
+def _from_the_last(layers: Sequence[Layer]) -> Iterator[list[Layer]]:
+    """A few layers at once: as a rule the last ones do, and nothing before them is recorded."""
+    end, number = len(layers), LOOKED_AT
+    while end > 0:
+        yield list(layers[max(0, end - number) : end])
+        end, number = end - number, 2 * number
 
 
 def _fitness(layer: Layer) -> tuple[bool, bool]:
@@ -210,7 +230,7 @@ def _size(inputs: Tensor) -> tuple[int, ...]:
     return tuple(int(side) for side in inputs.shape[2:])
 
 
-def _layers(network: nn.Module, inputs: Tensor, read: Read) -> tuple[list[Layer], list[Found]]:
+def _layers(network: nn.Module, inputs: Tensor) -> tuple[list[Layer], list[Found]]:
     """What a trace shows: layers, each with its likeliest grid, and the grids it can be read as."""
     calls = trace(network, inputs)
     uses = Counter(id(call.module) for call in calls)
@@ -225,7 +245,7 @@ def _layers(network: nn.Module, inputs: Tensor, read: Read) -> tuple[list[Layer]
         for one in found
         for call in [one.call]
     ]
-    return _with_counts(network, inputs, layers, read), found
+    return layers, found
 
 
 def _spatial(network: nn.Module, inputs: Tensor, calls: Sequence[Call]) -> Iterator[Found]:
