@@ -1,11 +1,34 @@
 """Memory kept between tensors, and the C library left as it was."""
 
+import platform
+import subprocess
+import sys
 from threading import Thread
 
 import pytest
 
 from mitate import allocation
 from mitate.allocation import KEPT, USUAL, keeping_memory
+from mitate.cli import app
+
+ASK = """
+import ctypes
+import mitate
+from contextlib import nullcontext
+from mitate.allocation import keeping_memory
+block = ctypes.CDLL(None).malloc
+block.restype, block.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+free = ctypes.CDLL(None).free
+free.argtypes = [ctypes.c_void_p]
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+with {entered}():
+    place = block(200_000_000)
+    ctypes.memset(place, 1, 200_000_000)
+    before = resident()
+    free(place)
+    print(before - resident())
+"""
 
 
 class Library:
@@ -45,6 +68,27 @@ def test_the_last_to_leave_restores(library: Library) -> None:
         thread.join()
         assert library.told == list(KEPT.items())
     assert library.told == [*KEPT.items(), *USUAL.items()]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs the GNU C library")
+@pytest.mark.parametrize(("entered", "kept"), [("nullcontext", False), ("keeping_memory", True)])
+def test_freed_memory_of_a_process(entered: str, kept: bool) -> None:
+    command = [sys.executable, "-c", ASK.format(entered=entered)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (int(done.stdout) < 100_000_000) is kept
+
+
+def test_the_program_keeps_its_own(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(_: object) -> int:
+        with keeping_memory():
+            pass
+        assert library.told == list(KEPT.items())
+        return 0
+
+    monkeypatch.setattr(app, "run", run)
+    monkeypatch.setattr(app, "be_patient", lambda: None)
+    with pytest.raises(SystemExit):
+        app.main()
 
 
 @pytest.mark.parametrize("name", allocation.CHOSEN)

@@ -13,12 +13,13 @@ from typing import NoReturn, TextIO
 
 from cyclopts import App, CycloptsError
 
-from mitate.cli.memory import keep_freed_memory
+from mitate.allocation import keeping_memory
 from mitate.cli.streams import be_patient
 from mitate.errors import MitateError, MitateWarning, UsageError
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 TRACEBACK = "--traceback"
+FULL = "the device's memory is full: give a smaller --batch-size, or --device cpu"
 EMPTY = "an argument is empty, as a variable without a value is: fill it; this folder is ."
 
 app = App(
@@ -53,9 +54,9 @@ for place, (command, summary) in enumerate(COMMANDS.items()):
 
 def main() -> NoReturn:
     """Run the program and exit."""
-    keep_freed_memory()
     be_patient()
-    sys.exit(run(sys.argv[1:]))
+    with keeping_memory():  # the process is the program's own: from beginning to end
+        sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -86,6 +87,8 @@ def _judged(exc: BaseException) -> tuple[str, int]:
             return f"error: {exc}", WRONG_USAGE
         case MitateError():
             return f"error: {exc}", FAILED
+        case RuntimeError() if type(exc).__name__ == "OutOfMemoryError":  # of torch, for GPUs
+            return f"error: {FULL}", FAILED
         case OSError(filename=str(place), strerror=str(why)):
             return f"error: {place}: {why}: check the path, its rights and the disk", FAILED
         case OSError(strerror=str(why)):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from mitate.cli.explain import SOME_FAILED
-from mitate.cli.parsing import Flag, Json, check_masks_for, options_of
+from mitate.cli.parsing import Device, Flag, Json, check_masks_for, options_of
 from mitate.cli.tables import print_json, print_table, tell, tell_what_to_know
 from mitate.files import check_folder
 
@@ -47,6 +47,7 @@ def audit(
     reasons: int = 256,
     batch_size: int | None = None,
     seed: int = 0,
+    device: Device = "auto",
     remember: Flag = False,
     title: str = "",
     json: Json = False,
@@ -79,6 +80,7 @@ def audit(
         reasons: in so many photos wrong reasons are looked for; 0 looks for none.
         batch_size: images in one forward; 16 of 224 px and more of smaller ones when not given.
         seed: of all that is random.
+        device: cpu, cuda, cuda:1 or another; auto is a CUDA GPU where there is one.
         remember: write the recommended map into the classifier's folder, for Explainer.best.
         title: of the report.
         json: print audit.json.
@@ -92,7 +94,7 @@ def audit(
     check_masks_for(masks, mask_value=mask_value, object_value=object_value)
     if out is not None:
         check_folder(out)
-    classifier = Classifier.load(ref)
+    classifier = Classifier.load(ref).to(device)
     if remember and classifier.folder is None:
         raise UsageError(f"{ref} has no folder to remember the map in: leave --remember out")
     done = mitate.audit(

@@ -11,7 +11,7 @@ from mitate.cli.audit import (
     code_of,
     print_gate,
 )
-from mitate.cli.parsing import Json, check_masks_for, options_of
+from mitate.cli.parsing import Device, Json, check_masks_for, options_of
 from mitate.cli.tables import print_json, print_table, tell, tell_what_to_know
 from mitate.files import check_folder
 
@@ -42,6 +42,7 @@ def compare(
     limit: int = 64,
     batch_size: int | None = None,
     seed: int = 0,
+    device: Device = "auto",
     json: Json = False,
 ) -> int:
     """Set two classifiers side by side: accuracy, every metric, where reasons moved.
@@ -67,6 +68,7 @@ def compare(
         limit: so many photos, evenly chosen; of those with masks more.
         batch_size: images in one forward; 16 of 224 px and more of smaller ones when not given.
         seed: of all that is random.
+        device: cpu, cuda, cuda:1 or another; auto is a CUDA GPU where there is one.
         json: print the comparison as JSON.
     """
     import mitate
@@ -77,8 +79,8 @@ def compare(
     if out is not None:
         check_folder(out)
     done = mitate.compare(
-        Classifier.load(first),
-        Classifier.load(second),
+        Classifier.load(first).to(device),
+        Classifier.load(second).to(device),
         data,
         masks=masks,
         mask_value=mask_value,

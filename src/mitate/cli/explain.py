@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from mitate.cli.parsing import (
+    Device,
     Flag,
     Fusion,
     Json,
@@ -46,6 +47,7 @@ def explain(
     upsample: Literal["bicubic", "bilinear", "nearest"] = "bicubic",
     batch_size: int | None = None,
     seed: int = 0,
+    device: Device = "auto",
     json: Json = False,
 ) -> int:
     """Draw where the classifier looks on each photo for its most probable classes.
@@ -75,6 +77,7 @@ def explain(
         upsample: how the map is brought to the photo's pixels.
         batch_size: images in one forward; 16 of 224 px and more of smaller ones when not given.
         seed: of random methods.
+        device: cpu, cuda, cuda:1 or another; auto is a CUDA GPU where there is one.
         json: print the predictions as JSON.
     """
     from mitate.data.wording import counted
@@ -85,7 +88,7 @@ def explain(
 
     check_masks_for(masks, mask_value=mask_value)
     check_folder(out)
-    classifier = Classifier.load(ref)
+    classifier = Classifier.load(ref).to(device)
     records = evenly(gather(images, classifier.class_names, label=label, split=split), limit)
     explained = explain_photos(
         classifier,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from mitate.cli.explain import SOME_FAILED
-from mitate.cli.parsing import Fusion, Json, Out, check_masks_for
+from mitate.cli.parsing import Device, Fusion, Json, Out, check_masks_for
 from mitate.cli.tables import number, print_json, tell
 from mitate.files import check_folder
 
@@ -25,6 +25,7 @@ def masks(
     threshold: float | None = None,
     empty: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = (),
     refine: Literal["superpixels"] | None = None,
+    device: Device = "auto",
     json: Json = False,
 ) -> int:
     """Make a mask of each photo's map, as PNG and COCO, to be corrected and trained with.
@@ -44,6 +45,7 @@ def masks(
             true masks, or 0.5 without any.
         empty: a class that has nothing to mark: its photos get empty masks.
         refine: superpixels: average the map over each, so that masks follow the photo's edges.
+        device: cpu, cuda, cuda:1 or another; auto is a CUDA GPU where there is one.
         json: print what came of it as JSON.
     """
     from mitate.data.dataset import read_dataset
@@ -54,7 +56,7 @@ def masks(
 
     check_masks_for(masks, mask_value=mask_value)
     check_folder(out)
-    classifier = Classifier.load(ref)
+    classifier = Classifier.load(ref).to(device)
     dataset = read_dataset(data, labelled=False)
     for notice in dataset.notices:
         tell(f"note: {notice}")

@@ -14,6 +14,7 @@ Methods = Annotated[
 Options = Annotated[tuple[str, ...], Parameter(name="--option", negative=(), show_default=False)]
 Fusion = Literal["max", "mean", "product"]
 Flag = Annotated[bool, Parameter(negative=())]
+Device = Annotated[str, Parameter(name="--device")]
 Json = Annotated[bool, Parameter(name="--json", negative=())]
 
 

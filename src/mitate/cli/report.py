@@ -4,7 +4,16 @@ from pathlib import Path
 from typing import Literal
 
 from mitate.cli.explain import SOME_FAILED
-from mitate.cli.parsing import Flag, Fusion, Methods, Options, Out, check_masks_for, options_of
+from mitate.cli.parsing import (
+    Device,
+    Flag,
+    Fusion,
+    Methods,
+    Options,
+    Out,
+    check_masks_for,
+    options_of,
+)
 from mitate.cli.tables import tell
 from mitate.files import check_folder
 
@@ -31,6 +40,7 @@ def report(
     mask_value: int | None = None,
     colormap: str | None = None,
     opacity: float | None = None,
+    device: Device = "auto",
     title: str = "",
 ) -> int:
     """Write one HTML file: scores, confusions, galleries of right and wrong with maps.
@@ -56,6 +66,7 @@ def report(
         mask_value: the value that marks the region in index masks.
         colormap: any of matplotlib's; jet with --opacity 0.4 gives the familiar look.
         opacity: of the map over the photo, 0 to 1, where the page's slider begins.
+        device: cpu, cuda, cuda:1 or another; auto is a CUDA GPU where there is one.
         title: of the page.
     """
     from mitate.models.classifier import Classifier
@@ -67,7 +78,7 @@ def report(
     check_masks_for(masks, mask_value=mask_value)
     page = report_path(out)
     check_folder(page.parent)
-    classifier = Classifier.load(ref)
+    classifier = Classifier.load(ref).to(device)
     records, notices = reported(data, classifier, split)
     for notice in notices:
         tell(f"note: {notice}")

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from mitate.cli.parsing import Flag, Json, Out, check_masks_for, size_of
+from mitate.cli.parsing import Device, Flag, Json, Out, check_masks_for, size_of
 from mitate.cli.tables import number, print_json, print_table, tell
 from mitate.errors import UsageError
 from mitate.files import check_folder
@@ -31,6 +31,7 @@ def train(
     group: str | None = None,
     valid_fraction: float = 0.2,
     seed: int = 0,
+    device: Device = "auto",
     masks: Path | None = None,
     mask_value: int | None = None,
     regions: Literal["one", "class"] = "one",
@@ -65,6 +66,7 @@ def train(
         group: the CSV's column whose images stay on one side of the split (the same part, plant).
         valid_fraction: share set aside for validation where the data has no split.
         seed: of the split, the weights, shuffling and augmentation.
+        device: cpu, cuda, cuda:1 or another; auto is a CUDA GPU where there is one.
         masks: of some or all photos: a folder, a CSV or annotations; the classifier learns to
             segment what they mark too.
         mask_value: the value that marks the region in index masks.
@@ -136,6 +138,7 @@ def train(
             patience=patience,
             balance=balance,
             seed=seed,
+            device=device,
             masks=marked,
             supervision=supervision,
         )

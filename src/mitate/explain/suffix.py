@@ -112,12 +112,9 @@ class Suffix:
     ) -> Float[Tensor, "n classes"]:
         """All logits for altered activations of the owners' images, a batch at most."""
         native = self._native(owners, activations.to(self.activation.dtype))
+        if self.graph is None:
+            return self._replaced(self.inputs[owners], native)
         with evaluating(self.classifier.network), torch.no_grad():
-            if self.graph is None:
-                images, network = self.inputs[owners], self.classifier.network
-                return replaced_forward(
-                    network, images, self.place, native, read=self.classifier.read
-                )
             graph, missing = self.graph, self.graph.batch - len(owners)
             index = torch.cat([owners, owners.new_zeros(missing)])
             sides = [
@@ -144,13 +141,17 @@ class Suffix:
         """A graph that gives the network's own logits for the layer's own activations, or None."""
         shape, device = tuple(self.inputs.shape[1:]), str(self.inputs.device)
         key = (self.place.name, self.place.call, self.batch_size, shape, self.inputs.dtype, device)
-        for fresh in (False, True):
-            if fresh or key not in traces:
+        for again in (False, True):
+            fresh = again or key not in traces
+            if fresh:
                 traces[key] = self._trace()
             self.graph = traces[key]
-            if self.graph is None or self._agrees(logits):
+            if self.graph is None or (
+                self._agrees(logits) and (not fresh or self._sees_alterations())
+            ):
                 return self.graph
         traces[key] = None
+        self._tell("its graph gives other scores")
         return None
 
     def _agrees(self, logits: Tensor) -> bool:
@@ -158,11 +159,33 @@ class Suffix:
         assert graph is not None
         with evaluating(self.classifier.network), torch.no_grad():
             self.kept = list(graph.before(_padded(self.inputs, graph.batch)))
-            own: Tensor = graph.after(
-                _padded(self.activation, graph.batch),
-                *(side.clone() for side in self.kept),
-            )[: len(logits)]
-        return bool((own - logits).abs().max() <= TOLERANCE * logits.abs().max())
+        return _close(self._of_all(self.activation), logits)
+
+    def _sees_alterations(self) -> bool:
+        """Whether the graph gives the network's logits for other activations too.
+
+        What tracing does not see (weights of a kind of their own, such as quantised ones) stands in
+        the graph as it once was, and own activations do not show that.
+        """
+        other = self.activation.flip(1)
+        return _close(self._of_all(other), self._replaced(self.inputs, other))
+
+    def _of_all(self, activation: Tensor) -> Tensor:
+        """The graph's logits of all images, for native activations (b, ...)."""
+        graph = self.graph
+        assert graph is not None
+        with evaluating(self.classifier.network), torch.no_grad():
+            sides = (side.clone() for side in self.kept)
+            output: Tensor = graph.after(_padded(activation, graph.batch), *sides)
+        return output[: len(activation)]
+
+    def _replaced(self, images: Tensor, activation: Tensor) -> Tensor:
+        """The network's own logits for native activations, by whole forwards."""
+        classifier = self.classifier
+        with evaluating(classifier.network), torch.no_grad():
+            return replaced_forward(
+                classifier.network, images, self.place, activation, read=classifier.read
+            )
 
     def _trace(self) -> Traced | None:
         images = _padded(self.inputs, self.batch_size)
@@ -170,14 +193,21 @@ class Suffix:
         try:
             return traced(self.classifier, self.place, images, activation)
         except Exception as exc:  # whatever a network's own code raises under tracing
-            warnings.warn(
-                f"the network cannot be traced from {self.place.name!r} on ({type(exc).__name__}: "
-                f"{str(exc).splitlines()[0] if str(exc) else ''}): whole forwards are run instead, "
-                "which gives the same and takes longer",
-                MitateWarning,
-                stacklevel=2,
-            )
+            message = str(exc).splitlines()[0] if str(exc) else ""
+            self._tell(f"{type(exc).__name__}: {message}")
             return None
+
+    def _tell(self, reason: str) -> None:
+        warnings.warn(
+            f"the network cannot be traced from {self.place.name!r} on ({reason}): whole forwards "
+            "are run instead, which gives the same and takes longer",
+            MitateWarning,
+            stacklevel=2,
+        )
+
+
+def _close(found: Tensor, logits: Tensor) -> bool:
+    return bool((found - logits).abs().max() <= TOLERANCE * logits.abs().max())
 
 
 def traced(classifier: Classifier, place: Place, images: Tensor, activation: Tensor) -> Traced:

@@ -17,6 +17,7 @@ from mitate.errors import ClassifierError, MitateWarning, UsageError
 from mitate.models.architecture import input_channels, number_of_outputs
 from mitate.models.configs import config_of, labels
 from mitate.models.decoder import Decoder, MultiTask
+from mitate.models.devices import find_device
 from mitate.models.mode import at_full_speed, evaluating
 from mitate.models.preprocessing import Preprocessing, Resize
 from mitate.models.processors import assumed_preprocessing
@@ -161,6 +162,24 @@ class Classifier:
         """The type of the network's weights."""
         weights = next((p for p in self.network.parameters() if p.is_floating_point()), None)
         return weights.dtype if weights is not None else torch.float32
+
+    def to(self, device: str | torch.device) -> "Classifier":
+        """Move the network, and the decoder if there is one; give the classifier itself.
+
+        Maps are made, and audits run, on the device that the network is on.
+
+        Args:
+            device: ``cpu``, ``cuda``, ``cuda:1``, ``mps`` or another; ``auto`` is a CUDA GPU where
+                there is one, and the CPU otherwise.
+
+        Raises:
+            UsageError: no such device, or none that works on this machine.
+        """
+        place = find_device(device)
+        self.network.to(place)
+        if self.decoder is not None:
+            self.decoder.to(place)
+        return self
 
     def read(self, output: Any) -> Float[Tensor, "b classes"]:
         """Take the logits from what the network returned.

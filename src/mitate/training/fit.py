@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from mitate import imports
 from mitate.data.dataset import Dataset
@@ -17,6 +18,7 @@ from mitate.errors import UsageError, WeightsError
 from mitate.files import check_folder, write_csv
 from mitate.models.architecture import build
 from mitate.models.classifier import Classifier
+from mitate.models.devices import AUTO, find_device
 from mitate.models.preprocessing import Resize
 from mitate.models.saved import WEIGHTS
 from mitate.training.judging import judged, milliseconds
@@ -88,6 +90,7 @@ def fit(
     group: str | None = None,
     valid_fraction: float = 0.2,
     seed: int = 0,
+    device: str | torch.device = AUTO,
     show_progress: bool = True,
     arguments: Mapping[str, Any] | None = None,
     masks: str | Path | Masks | TrueMasks | None = None,
@@ -116,6 +119,8 @@ def fit(
         group: the CSV's column whose images stay on one side of the split.
         valid_fraction: what is set aside where the data has no split of its own.
         seed: of the split, the weights, shuffling and augmentation.
+        device: where it trains: ``cpu``, ``cuda``, ``cuda:1`` or another; ``auto`` is a CUDA GPU
+            where there is one. What comes out is on the CPU.
         show_progress: print progress and a line an epoch to standard error.
         arguments: more arguments of timm's builder, such as ``{"depths": [1, 1, 3, 1]}``.
         masks: of what the classes are told by, for some or all of the photos: a folder, a CSV, or
@@ -132,6 +137,7 @@ def fit(
     """
     check_settings([model], weights, epochs, batch_size, lr, augment, patience)
     check_folder(Path(folder))
+    place = find_device(device)
     dataset: Dataset = prepared(
         data, group=group, valid_fraction=valid_fraction, seed=seed, shown=show_progress
     )
@@ -153,7 +159,16 @@ def fit(
     steps = min(batch_size, len(train))
     plant = SHARE if marked is not None and supervision.plant else 0
     schedule = Schedule(
-        epochs, steps, lr, patience, pretrained, augment, seed, plant, balance=balance
+        epochs,
+        steps,
+        lr,
+        patience,
+        pretrained,
+        augment,
+        seed,
+        plant,
+        balance=balance,
+        device=place,
     )
     begun = time.perf_counter()
     drawn, stopped = None, False
@@ -170,7 +185,8 @@ def fit(
         history, rate, stopped = exc.history, exc.lr, True
         folder = Path(folder) / INTERRUPTED  # a finished classifier there stays
     seconds = time.perf_counter() - begun
-    probabilities, scores = judged(first, valid)
+    probabilities, scores = judged(first.to(place), valid)
+    first.to("cpu")
     facts = _facts(dataset, model, replace(schedule, lr=rate), history, seconds)
     if marked is not None:
         facts["masks"] = {"photos": len(marked.paths), "value": marked.value, **asdict(supervision)}
@@ -245,6 +261,7 @@ def _facts(
         "classes": dataset.counts()["train"],
         "model": model,
         **asdict(schedule),
+        "device": str(schedule.device),
         "seconds": round(seconds, 1),
         "history": [epoch.as_dict() for epoch in history],
         # Half characters of odd file names have no place in JSON.

@@ -20,7 +20,10 @@ def judged(classifier: Classifier, photos: Photos) -> tuple[np.ndarray, Scores]:
     """Softmax probabilities (images, classes), and the scores of classes and segmentation."""
     batches = np.array_split(np.arange(len(photos)), max(1, len(photos) // BATCH))
     rows = np.concatenate(
-        [classifier.logits(inputs_of(classifier, photos, batch)).softmax(-1) for batch in batches]
+        [
+            classifier.logits(inputs_of(classifier, photos, batch)).softmax(-1).cpu()
+            for batch in batches
+        ]
     )
     scores = score(photos.labels, rows.argmax(1).tolist(), classifier.class_names)
     if classifier.decoder is not None:

@@ -49,6 +49,7 @@ class Schedule:
             surroundings.
         length: images in an epoch, of fewer photos each several times; None is one pass over them.
         balance: whether every class has as many images in an epoch, rare ones repeated.
+        device: where the model is while it trains.
     """
 
     epochs: int
@@ -61,6 +62,7 @@ class Schedule:
     plant: float = 0.0
     length: int | None = None
     balance: bool = False
+    device: torch.device = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def _learner(task: Task, train: Photos, valid: Photos, schedule: Schedule, scrat
 def loaders(train: Photos, valid: Photos, schedule: Schedule) -> Any:
     """Loaders of (image, mask where there are any, class), augmented and normalised by fastai."""
     vision = imports.fastai("vision.all")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = schedule.device
     length = schedule.length or len(train)
     preprocessing = train.preprocessing
     normalize = vision.Normalize.from_stats(preprocessing.mean, preprocessing.std, cuda=False)
