@@ -10,6 +10,7 @@ import warnings
 from importlib import import_module
 
 import pytest
+import torch
 
 import tiny
 from mitate.cli.app import COMMANDS, run
@@ -106,6 +107,13 @@ class TestOutcomes:
         done = raising(OSError(28, "No space left on device", "a/b"))
         assert done.code == 1
         assert done.error.startswith("error: a/b: No space left on device: check")
+
+    def test_a_full_device(self, raising):
+        done = raising(torch.OutOfMemoryError("CUDA out of memory"))
+        assert done.code == 1
+        assert done.error == (
+            "error: the device's memory is full: give a smaller --batch-size, or --device cpu"
+        )
 
     def test_a_fault(self, raising):
         done = raising(ZeroDivisionError())

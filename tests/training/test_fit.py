@@ -11,6 +11,7 @@ from PIL import Image
 import tiny
 from mitate.errors import ClassifierError, DataError, MitateWarning, UsageError, WeightsError
 from mitate.models.classifier import Classifier
+from mitate.models.devices import find_device
 from mitate.training import fit
 from mitate.training.fit import check_settings
 
@@ -68,6 +69,7 @@ def test_the_folder_holds_all_of_it(fitted, data):
     assert (data / lines[1].split(",")[0]).is_file()
     assert (folder / "confusion.png").read_bytes().startswith(b"\x89PNG")
     training = fitted.classifier.provenance["training"]
+    assert training["device"] == str(find_device())
     assert training["lr"] == 0.01
     assert training["pretrained"] is False
     assert training["data"] == data.name
