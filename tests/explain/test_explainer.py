@@ -252,6 +252,7 @@ def test_what_autocast_gives_is_explained() -> None:
     expected = Explainer(Classifier.from_module(network, classes=5))(images, targets=[0, 1])
     with torch.autocast("cpu", torch.bfloat16):
         found = Explainer(Classifier.from_module(network, classes=5))(images, targets=[0, 1])
+    assert found.maps.dtype == found.resize().dtype == torch.float32
     assert (found.maps - expected.maps).abs().max() < 0.1 * expected.maps.max()
 
 

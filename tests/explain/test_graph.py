@@ -98,6 +98,10 @@ SMALL = {
     "resnet10t": ({}, "layer3"),
     "mobilenetv3_small_050": ({}, "blocks.3"),
     "vit_tiny_patch16_224": ({"img_size": 64, "depth": 2, "embed_dim": 24, "num_heads": 2}, None),
+    "vit_base_patch16_rope_reg1_gap_256": (  # a slice without an end behind the layer
+        {"img_size": 64, "depth": 2, "embed_dim": 24, "num_heads": 2},
+        None,
+    ),
     "swin_tiny_patch4_window7_224": (
         {"img_size": 64, "window_size": 2, "embed_dim": 8, "depths": (1, 1, 2, 1)}
         | {"num_heads": (1, 2, 2, 2)},

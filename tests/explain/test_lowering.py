@@ -101,6 +101,27 @@ def test_average_pools(axes, kernel, stride, padding, ceil, counted, divisor) ->
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize(("kernel", "padding"), [(40, 0), (40, 3), (9, 0)])
+def test_an_average_pool_of_more_than_the_input(kernel: int, padding: int) -> None:
+    images = drawn(1, 2, 6, 8)
+    gradient, expected = by_autograd(
+        lambda leaf: F.avg_pool2d(leaf, kernel, kernel, padding, ceil_mode=True), images
+    )
+    rest = (True, True, None)
+    sides = [kernel], [kernel], [padding]
+    found = lowering.average_pool_backward(gradient, images, *sides, *rest)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("place", [slice(1, None), slice(-3, None), slice(1, -1), slice(0, 7, 2)])
+def test_slices(place: slice) -> None:
+    images = drawn(2, 8, 3)
+    gradient, expected = by_autograd(lambda leaf: leaf[:, place], images)
+    end = 2**63 - 1 if place.stop is None else place.stop
+    found = lowering.slice_backward(gradient, images.shape, 1, place.start, end, place.step or 1)
+    assert torch.equal(found, expected)
+
+
 def test_an_average_pool_strides_by_its_kernel_where_none_is_told() -> None:
     images = drawn(1, 2, 6, 6)
     gradient, expected = by_autograd(lambda leaf: F.avg_pool2d(leaf, 3), images)

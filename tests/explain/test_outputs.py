@@ -1,5 +1,6 @@
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -187,6 +188,35 @@ def test_a_function_must_give_a_score_an_image() -> None:
         together({"whole": lambda output: output})(torch.zeros(2, 5))
     with pytest.raises(TargetError, match="gives int"):
         together({"number": lambda output: 1})(torch.zeros(2, 5))
+
+
+def test_scores_of_another_number_than_the_images_are_told() -> None:
+    """As a target of one image's output gives them."""
+    classifier = Classifier.from_module(networks.make("pooled"))
+    for method in ("hirescam", "scorecam", "loupe"):
+        explainer = Explainer(classifier, method, "tapped", show_progress=False)
+        with pytest.raises(TargetError, match=r"scores for a batch of 2: a target is"):
+            explainer(networks.make_images(2), targets=lambda logits: logits[0])
+    with pytest.raises(TargetError, match="targets give 2, 5 scores"):
+        together({"a": lambda output: output[:, 0], "b": lambda output: output[0]})(
+            torch.zeros(2, 5)
+        )
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.uint8, bool])
+def test_masks_of_any_kind_of_number(kind: type) -> None:
+    planes = torch.randn(2, 3, 4, 4)
+    mask = np.zeros((4, 4), kind)
+    mask[1:3] = 1
+    expected = planes[:, 1, 1:3].mean((-2, -1))
+    torch.testing.assert_close(SegmentationTarget(1, mask)(planes), expected)
+    torch.testing.assert_close(SegmentationTarget(1, torch.from_numpy(mask))(planes), expected)
+
+
+def test_an_embedding_as_an_array() -> None:
+    outputs = torch.randn(2, 5)
+    expected = SimilarityTarget(outputs[0])(outputs)
+    torch.testing.assert_close(SimilarityTarget(outputs[0].numpy())(outputs), expected)
 
 
 def test_labels_mean_nothing_beside_functions() -> None:

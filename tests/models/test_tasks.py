@@ -6,7 +6,7 @@ import tiny
 from mitate import Explainer, Explanation
 from mitate.errors import MitateWarning, UsageError
 from mitate.models.classifier import Classifier
-from mitate.models.tasks import likelihood, told
+from mitate.models.tasks import check_task, likelihood, told
 from mitate.view.gallery import build_report
 from oracles import networks
 
@@ -19,6 +19,12 @@ def test_likelihoods() -> None:
     assert torch.equal(likelihood("regression", LOGITS), LOGITS)
     assert told("multi-label", 0.5) == "50.0 %"
     assert told("regression", -12.3456) == "-12.35"
+
+
+def test_what_is_no_task() -> None:
+    check_task("multi-label")
+    with pytest.raises(UsageError, match="task 'multilabel': it is one of single-label, multi"):
+        check_task("multilabel")
 
 
 def test_several_classes_can_be_true(tmp_path) -> None:

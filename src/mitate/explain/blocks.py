@@ -81,6 +81,8 @@ class Blocks:
         """An attention as a block, where it is over the grid and can be told."""
         shape, tokens = self.forward.probabilities[index].shape, self.grid.prefix + self.grid.cells
         outward = self.forward.around[index]
+        if shape[-2] != shape[-1]:  # from some tokens to others, as of fewer keys or a class token
+            return []
         over = [around for around in outward if self._grid_of(around.output) is not None]
         around = over[-1] if over else None
         if shape[0] == len(self.inputs) and shape[-1] == tokens:
@@ -130,7 +132,14 @@ class Blocks:
         given = [grid.pooled(tokens) for tokens in taken] if pooled and grid is not None else taken
         network, read = self.classifier.network, self.classifier.read
         place = holders[-1].place
-        logits = replaced_forward(network, self.inputs, place, torch.cat(given), read=read)
+
+        def logits_of(tokens: Tensor) -> Tensor:
+            return replaced_forward(network, self.inputs, place, tokens, read=read)
+
+        try:
+            logits = logits_of(torch.cat(given))
+        except RuntimeError:  # it holds to the number of images that it began with
+            logits = torch.cat([logits_of(tokens) for tokens in given])
         scores = self.score(logits, self.classes.repeat(len(given), 1))
         # From all scores of a class to all tokens at once, and then within each block.
         found: list[list[Tensor]] = [[] for _ in blocks]

@@ -29,7 +29,7 @@ from mitate.explain.inputs import Images, prepare
 from mitate.explain.methods import Method
 from mitate.explain.methods.table import BACKWARD, DERIVED, OF_SCORES
 from mitate.explain.names import AND, LayerSpec, resolve, split
-from mitate.explain.outputs import Target, TargetFunctions, named_functions, together
+from mitate.explain.outputs import ONE_EACH, Target, TargetFunctions, named_functions, together
 from mitate.explain.suffix import Traced
 from mitate.explain.tap import Place, TappedForward, tapped_forward
 from mitate.explain.targets import (
@@ -352,6 +352,10 @@ class Explainer:
             differentiable=self.differentiable,
         )
         logits = forward.logits.detach()
+        if len(logits) != len(inputs):
+            raise TargetError(
+                f"there are {len(logits)} scores for a batch of {len(inputs)}: {ONE_EACH}"
+            )
         class_names = self._names(logits.shape[1])
         classes = top_classes(logits, top_k) if wanted is None else wanted.to(logits.device)
         looked_at, score = self._looked_at(places, inputs, forward), self.contrast or plain_score
@@ -393,7 +397,7 @@ class Explainer:
         one = fused(maps, self.fusion)
         one = one if self.differentiable else one.detach()
         return Explanation(
-            maps=one,
+            maps=at_least_single(one),  # autocast rounds sums over channels
             classes=classes,
             logits=at_least_single(logits),
             class_names=class_names,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mitate.errors import LayerError
 from mitate.explain.tap import Call, Place, trace
 from mitate.models.classifier import Classifier
+from mitate.models.mode import evaluating
 
 LINEAR = (nn.Linear, nn.Conv2d)
 NORMS = (nn.LayerNorm, nn.BatchNorm1d, nn.BatchNorm2d)
@@ -103,7 +104,7 @@ def _given(call: Call, values: Float[Tensor, "b c"]) -> Float[Tensor, "b m"] | N
     if call.input is None or call.input[:1].numel() != values.shape[1]:
         return None
     taken = values.reshape(len(values), *call.input.shape[1:]).to(call.input.dtype)
-    with torch.no_grad():
+    with evaluating(call.module), torch.no_grad():
         given: Tensor = call.module.forward(taken)
     return given.flatten(1)
 

@@ -34,6 +34,7 @@ def decompositions() -> dict[Any, Decomposition]:
         aten.avg_pool3d_backward.default: average_pool_backward,
         aten._adaptive_avg_pool2d_backward.default: adaptive_pool_backward,
         aten._adaptive_avg_pool3d_backward.default: adaptive_pool_backward,
+        aten.slice_backward.default: slice_backward,
     }
 
 
@@ -156,7 +157,8 @@ def average_pool_backward(
 ) -> Tensor:
     """Each gradient spread over its window: a transposed convolution by ones, channel by channel.
 
-    What the windows add up outside the input is cut off.
+    What the windows add up outside the input is cut off, and of a window larger than the input
+    (which some networks pool all with) no more is made than that.
     """
     axes = len(gradient.shape) - 2
     kernel, padding = _each(kernel, axes), _each(padding, axes)
@@ -166,8 +168,9 @@ def average_pool_backward(
         gradient, sides, kernel, stride, padding, count_include_pad, divisor_override
     )
     channels, none = gradient.shape[-axes - 1], [0] * axes
-    reached = [(n - 1) * step + side for n, step, side in zip(sizes, stride, kernel, strict=True)]
     wanted = [side + pad for side, pad in zip(sides, padding, strict=True)]
+    kernel = [min(pair) for pair in zip(kernel, wanted, strict=True)]
+    reached = [(n - 1) * step + side for n, step, side in zip(sizes, stride, kernel, strict=True)]
     ones = torch.ones(channels, 1, *kernel, dtype=gradient.dtype, device=gradient.device)
     back = torch.convolution(spread, ones, None, stride, none, [1] * axes, True, none, channels)
     for axis, (there, whole, pad) in enumerate(zip(reached, wanted, padding, strict=True), 2):
@@ -176,6 +179,14 @@ def average_pool_backward(
     if not any(lacking):
         return back
     return torch.constant_pad_nd(back, [n for side in reversed(lacking) for n in (0, side)], 0)
+
+
+def slice_backward(
+    gradient: Tensor, sizes: Sequence[int], dim: int, start: int, end: int, step: int
+) -> Tensor:
+    """Each gradient put back where it was taken; a slice without an end goes to the last place."""
+    zeros = gradient.new_zeros(sizes)
+    return torch.slice_scatter(zeros, gradient, dim, start, min(end, sizes[dim]), step)
 
 
 def adaptive_pool_backward(gradient: Tensor, input: Tensor) -> Tensor:

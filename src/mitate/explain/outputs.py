@@ -6,13 +6,17 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from mitate.errors import TargetError
 
 Target = Callable[[Any], Tensor]
 TargetFunctions = Target | Sequence[Target] | Mapping[str, Target]
+ONE_EACH = (
+    "a target is a function from the network's output for a batch to one score an image, a tensor "
+    "(batch,), such as lambda logits: logits[:, 0]"
+)
 FEATURES = ("image_embeds", "pooler_output", "logits", "out")
 
 
@@ -21,15 +25,15 @@ class SimilarityTarget:
     """How much the network's output looks like an embedding: their cosine.
 
     Attributes:
-        embedding: (d,), of another image for instance.
+        embedding: (d,), a tensor or array, of another image for instance.
     """
 
-    embedding: Float[Tensor, " d"]
+    embedding: Any
 
     def __call__(self, output: Any) -> Float[Tensor, " b"]:
         """Score outputs (b, d)."""
         features = _tensor(output).flatten(1)
-        wanted = self.embedding.detach().flatten().to(features)
+        wanted = torch.as_tensor(self.embedding).detach().flatten().to(features)
         if features.shape[1] != len(wanted):
             raise TargetError(
                 f"the network gives {features.shape[1]} features an image and the embedding has "
@@ -44,11 +48,12 @@ class SegmentationTarget:
 
     Attributes:
         index: of the class.
-        mask: (H, W), at the size of the network's output; None takes all of it.
+        mask: (H, W), a tensor or array at the size of the network's output, not zero where the
+            class is looked for; None takes all of it.
     """
 
     index: int
-    mask: Bool[Tensor, "H W"] | None = None
+    mask: Any = None
 
     def __call__(self, output: Any) -> Float[Tensor, " b"]:
         """Score outputs (b, classes, H, W), or a dict or object that holds them."""
@@ -61,7 +66,7 @@ class SegmentationTarget:
         logits = planes[:, self.index]
         if self.mask is None:
             return logits.mean((-2, -1))
-        mask = self.mask.to(logits.device)
+        mask = torch.as_tensor(self.mask).to(logits.device) != 0
         if mask.shape != logits.shape[1:] or not mask.any():
             raise TargetError(
                 f"the mask is {tuple(mask.shape)} and the output {tuple(logits.shape[1:])}: give "
@@ -144,10 +149,10 @@ def together(functions: Mapping[str, Target]) -> Callable[[Any], Float[Tensor, "
         for name, score in zip(functions, scores, strict=True):
             if not isinstance(score, Tensor) or score.ndim != 1:
                 found = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
-                raise TargetError(
-                    f"the target {name!r} gives {found}: a target is a function from the network's "
-                    "output for a batch to one score an image, a tensor (batch,)"
-                )
+                raise TargetError(f"the target {name!r} gives {found}: {ONE_EACH}")
+        if len({len(score) for score in scores}) > 1:
+            lengths = ", ".join(str(len(score)) for score in scores)
+            raise TargetError(f"the targets give {lengths} scores for one batch: {ONE_EACH}")
         return torch.stack(scores, dim=1)
 
     return read

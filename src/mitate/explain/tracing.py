@@ -143,7 +143,7 @@ class Plan:
                 evidence["head"] = self.ways[index].head(spatial[index])
             given = [evidence[need] for need in self.method.needs]
             maps.append(grid.volume(self.method.function(*given, **self.options)))
-        one = fused(maps, self.fusion).detach()
+        one = at_least_single(fused(maps, self.fusion)).detach()
         if not self.differentiates:
             return logits, classes, one
         blind = torch.stack([unseen(gradients) for gradients in spatial[layers:]]).all(0)

@@ -21,7 +21,7 @@ from mitate.models.devices import find_device
 from mitate.models.mode import at_full_speed, evaluating
 from mitate.models.preprocessing import Preprocessing, Resize
 from mitate.models.processors import assumed_preprocessing
-from mitate.models.tasks import Task, task_of
+from mitate.models.tasks import Task, check_task, task_of
 
 Output = Callable[[Any], Tensor]
 CROP_MODES: dict[Any, Resize] = {"squash": "squash", "border": "pad"}
@@ -55,7 +55,12 @@ class Classifier:
     decoder: Decoder | None = None
 
     def __post_init__(self) -> None:
-        """Take one output for the log-odds of its class: a softmax of one is 1, always."""
+        """Take one output for the log-odds of its class: a softmax of one is 1, always.
+
+        Raises:
+            UsageError: no such task.
+        """
+        check_task(self.task)
         if self.task == "single-label" and len(self.class_names) == 1:
             object.__setattr__(self, "task", "multi-label")
             object.__setattr__(self, "provenance", {**self.provenance, "guessed_task": True})
@@ -194,8 +199,9 @@ class Classifier:
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             found = tuple(logits.shape) if isinstance(logits, Tensor) else type(output).__name__
             raise ClassifierError(
-                f"the network gives {found} where logits (batch, classes) are expected: pass "
-                "output=, a function from the network's output to the logits"
+                f"the network gives {found} where logits (batch, classes) are expected: give "
+                "mitate.Classifier.from_module(network, output=...), a function from the network's "
+                "output to the logits"
             )
         return logits
 
@@ -309,7 +315,10 @@ def _number_of_classes(network: nn.Module) -> int:
         return number
     outputs = number_of_outputs(network)
     if outputs is None:
-        raise UsageError("the number of classes cannot be told from this network: pass classes=")
+        raise UsageError(
+            "the number of classes cannot be told from this network: give it in "
+            "mitate.Classifier.from_module(network, classes=...)"
+        )
     return outputs
 
 

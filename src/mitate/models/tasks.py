@@ -1,8 +1,10 @@
 """What a network's outputs mean: one class of several, any number of them, or values."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
+
+from mitate.errors import UsageError
 
 Task = Literal["single-label", "multi-label", "regression"]
 PROBLEMS: dict[object, Task] = {
@@ -15,6 +17,16 @@ ONE_OUTPUT = (
     "a network of one output has no other class to exclude: its output is read as that class's own "
     "log-odds (a sigmoid); where it is a value give task='regression'"
 )
+
+
+def check_task(task: str) -> None:
+    """Refuse what is no task.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if task not in get_args(Task):
+        raise UsageError(f"task {task!r}: it is one of {', '.join(get_args(Task))}")
 
 
 def task_of(problem_type: object, classes: int) -> Task:

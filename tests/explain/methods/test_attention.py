@@ -140,6 +140,19 @@ def test_options_that_mean_nothing(options: dict, said: str) -> None:
         )
 
 
+@pytest.mark.parametrize("method", OF_ATTENTION)
+def test_attention_from_some_tokens_to_others_is_no_block(method: str) -> None:
+    """Of a class token alone; and of fewer keys than queries, in all but the last stage."""
+    images = torch.randn(1, 3, 224, 224)
+    network = imports.timm().create_model("xcit_nano_12_p16_224", num_classes=5).eval()
+    with pytest.raises(LayerError, match="no block of this network is seen to attend"):
+        Explainer(network, method)(images)
+    network = imports.timm().create_model("pvt_v2_b0", num_classes=5).eval()
+    explanation = Explainer(network, method)(images)
+    assert (explanation.layer, explanation.maps.shape) == ("stages.3", (1, 3, 7, 7))
+    assert not explanation.flags
+
+
 SMALL = {"embed_dim": 24, "num_heads": 2, "depth": 2, "img_size": 48}
 HYBRID = {"embed_dim": (32, 32, 64, 64), "depths": (1, 1, 1, 2), "img_size": 64}
 

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -110,3 +112,18 @@ def test_cam_is_found_though_no_two_forwards_agree() -> None:
     made = explainer(network, "cam", "tapped", signed=True)(networks.make_images(3), targets=every)
     rest = network.head(network.norm.bias).detach()
     torch.testing.assert_close(made.maps.mean((-2, -1)) + rest, made.logits)
+
+
+@pytest.mark.parametrize("number", [1, 4])
+def test_cam_leaves_a_batch_norm_in_training_as_it_was(number: int) -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    network.append(nn.BatchNorm1d(8)).append(nn.Linear(8, 4)).train()
+    before = copy.deepcopy(network.state_dict())
+    images = torch.randn(number, 3, 32, 32)
+    found = Explainer(network, "cam")(images)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert network.training
+    torch.testing.assert_close(found.maps, Explainer(network.eval(), "cam")(images).maps)
