@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mitate import Explainer, imports
@@ -162,7 +163,7 @@ def test_windows_and_grids_of_maxvit() -> None:
         window = (change > 1e-4).nonzero().flatten().tolist()
         assert set(together) <= set(window)
         diagonals = partial(diagonal, network, Around(Place(part, "part"), start, ((), {}), start))
-        order = window_order(part, start, Grid("channels last", 8, 8, 32), diagonals)
+        order = window_order(part, start, Grid("channels last", 8, 8, 32), 0, diagonals)
         assert sorted(next(row for row in order.tolist() if 0 in row)) == window
     for index in range(2):
         made = Explainer(network, "attention", block=index)(torch.randn(1, 3, 64, 64))
@@ -196,8 +197,123 @@ def test_the_order_is_looked_for_once() -> None:
         return cells[:, [2, 3, 0, 1]].reshape(4, 1, 2)
 
     grid, start, module = Grid("channels first", 2, 2, 5), torch.randn(2, 5, 2, 2), nn.Identity()
-    first = window_order(module, start, grid, diagonals)
+    first = window_order(module, start, grid, 0, diagonals)
     assert first.tolist() == [[2, 3], [0, 1]]
     made = len(calls)
-    assert torch.equal(window_order(module, start, grid, diagonals), first)
+    assert torch.equal(window_order(module, start, grid, 0, diagonals), first)
     assert len(calls) == made == 1 + 3
+
+
+class Laid(nn.Module):
+    """Attention in two windows, or in one, whose heads and windows lie in ways of their own."""
+
+    def __init__(self, laid: str, windows: int, heads: int = 2) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.laid, self.windows, self.heads = laid, windows, heads
+        self.qkv, self.out = nn.Linear(8, 24), nn.Linear(8, 8)
+
+    def forward(self, grid: Tensor) -> Tensor:
+        number, height, width, _ = grid.shape
+        cells = height * width // self.windows
+        tokens = grid.reshape(number, self.windows, cells, 8)  # bands of rows
+        parts = self.qkv(tokens).reshape(number, self.windows, cells, 3, self.heads, -1)
+        given = parts.permute(3, 0, 1, 4, 2, 5)  # 3, b, windows, heads, n, d
+        match self.laid:
+            case "in the batch":
+                seen = F.scaled_dot_product_attention(*given.flatten(1, 2))
+                seen = seen.unflatten(0, (number, self.windows))
+            case "windows, heads":
+                seen = F.scaled_dot_product_attention(*given)
+            case "heads, windows":
+                seen = F.scaled_dot_product_attention(*given.transpose(2, 3)).transpose(1, 2)
+            case "heads in the batch":
+                query, key, value = given.flatten(1, 3)
+                weights = (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1)
+                seen = (weights @ value).unflatten(0, (number, self.windows, self.heads))
+        return grid + self.out(seen.transpose(2, 3).reshape(grid.shape))
+
+
+class Framed(nn.Module):
+    """Patches, blocks and a head."""
+
+    def __init__(self, *blocks: nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.patches = nn.Conv2d(3, 8, 4, stride=4)
+        self.blocks, self.head = nn.Sequential(*blocks), nn.Linear(8, networks.CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        grid = self.blocks(self.patches(images).permute(0, 2, 3, 1))
+        return self.head(grid.tanh().mean((1, 2)))
+
+
+def framed(laid: str, windows: int, heads: int = 2) -> nn.Module:
+    return Framed(*(Laid(laid, windows, heads) for _ in range(2))).double().eval()
+
+
+@pytest.mark.parametrize("method", ["attention", "rollout", "gradrollout", "legrad"])
+@pytest.mark.parametrize(
+    ("laid", "windows", "heads"),
+    [
+        ("windows, heads", 2, 2),
+        ("windows, heads", 4, 2),
+        ("windows, heads", 1, 2),
+        ("heads, windows", 2, 2),
+        ("heads, windows", 1, 2),
+        ("heads in the batch", 1, 2),
+        ("heads in the batch", 1, 1),
+    ],
+)
+def test_where_heads_and_windows_lie(laid: str, windows: int, heads: int, method: str) -> None:
+    images = networks.make_images(3)
+    wanted = Explainer(framed("in the batch", windows, heads), method, "blocks")(images, top_k=2)
+    found = Explainer(framed(laid, windows, heads), method, "blocks")(images, top_k=2)
+    assert not wanted.flags
+    torch.testing.assert_close(found.logits, wanted.logits)
+    torch.testing.assert_close(found.maps, wanted.maps)
+
+
+class Crossed(Laid):
+    """Heads in the batch, but an image's heads do not lie beside each other."""
+
+    def forward(self, grid: Tensor) -> Tensor:
+        tokens = grid.flatten(1, 2)
+        parts = self.qkv(tokens).reshape(*tokens.shape[:2], 3, self.heads, -1)
+        query, key, value = parts.permute(2, 3, 0, 1, 4).flatten(1, 2)
+        seen = (query @ key.mT).softmax(-1) @ value
+        seen = seen.unflatten(0, (self.heads, -1)).permute(1, 2, 0, 3)
+        return grid + self.out(seen.reshape(grid.shape))
+
+
+def test_heads_before_images_are_not_taken_for_images() -> None:
+    network = Framed(Crossed("", 1)).double().eval()
+    with pytest.raises(LayerError, match="no block of this network is seen to attend"):
+        Explainer(network, "attention", "blocks")(networks.make_images(3))
+
+
+class Joined(nn.Module):
+    """Blocks over patches, and a class token that comes in behind them, as in VOLO and CaiT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.framed = framed("in the batch", 1)
+        self.token = nn.Parameter(torch.randn(1, 1, 8).double())
+        self.num_prefix_tokens = 1
+        self.joined, self.last = nn.Identity(), nn.Linear(8, 8).double()
+        self.head = nn.Linear(8, networks.CLASSES).double()
+
+    def forward(self, images: Tensor) -> Tensor:
+        grid = self.framed.blocks(self.framed.patches(images).permute(0, 2, 3, 1))
+        tokens = torch.cat([self.token.expand(len(images), -1, -1), grid.flatten(1, 2)], 1)
+        tokens = self.joined(tokens)
+        query = self.last(tokens[:, :1])
+        taken = (query @ tokens.mT).softmax(-1) @ tokens
+        return self.head(taken[:, 0])
+
+
+@pytest.mark.parametrize("method", ["attention", "rollout", "gradrollout", "legrad"])
+def test_a_class_token_behind_the_blocks(method: str) -> None:
+    made = Explainer(Joined().eval(), method, "joined")(networks.make_images(2), top_k=2)
+    assert made.maps.shape == (2, 2, 4, 6)
+    assert not made.flags

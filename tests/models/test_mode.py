@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mitate import Classifier, Explainer
 from mitate.models.mode import as_written, at_full_speed, batch_for, evaluating
@@ -42,6 +43,71 @@ def test_checkpointing_is_off_within_and_on_again(flag: str) -> None:
     with evaluating(network):
         assert not any(getattr(layer, flag) for layer in network)
     assert [getattr(layer, flag) for layer in network] == [True, False]
+
+
+class Checkpointed(nn.Module):
+    """Calls ``torch.utils.checkpoint`` by itself, whatever its mode is."""
+
+    def __init__(self, reentrant: bool | None) -> None:
+        super().__init__()
+        self.reentrant = reentrant
+        self.first = self._stage(3)
+        self.second = self._stage(4)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        for stage in (self.first, self.second):
+            if self.reentrant is None:
+                images = stage(images)
+            else:
+                images = checkpoint(stage, images, use_reentrant=self.reentrant)
+        return self.head(images.mean((-2, -1)))
+
+    @staticmethod
+    def _stage(channels: int) -> nn.Sequential:
+        layers = nn.Conv2d(channels, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5)
+        return nn.Sequential(*layers)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize(
+    ("method", "layer"),
+    [
+        ("gradcam", "first.0"),
+        ("gradcam", "second.0"),
+        ("hirescam", ["first.0", "second.0"]),
+        ("shapleycam", "first"),
+        ("gradient", "auto"),
+        ("fullgrad", "auto"),
+    ],
+)
+def test_a_network_that_checkpoints_by_itself(
+    reentrant: bool, method: str, layer: str | list[str]
+) -> None:
+    """In training mode too, and inside of what is checkpointed."""
+    torch.manual_seed(0)
+    plain, images = Checkpointed(None).eval(), torch.rand(2, 3, 16, 16)
+    network = Checkpointed(reentrant).train()
+    network.load_state_dict(plain.state_dict())
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    wanted = Explainer(plain, method, layer)(images).maps
+    found = Explainer(network, method, layer)(images).maps
+    torch.testing.assert_close(found, wanted)
+    assert found.any()
+    assert network.training
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_a_network_checkpoints_again_afterwards(reentrant: bool) -> None:
+    torch.manual_seed(0)
+    network, images = Checkpointed(reentrant).train(), torch.rand(2, 3, 16, 16)
+    Explainer(network, "gradcam", "second.0")(images)
+    counts = []
+    network.first.register_forward_pre_hook(lambda *_: counts.append(1))
+    network(images.requires_grad_()).sum().backward()
+    assert len(counts) == 2
 
 
 def test_after_an_exception_too() -> None:

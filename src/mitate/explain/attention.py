@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from mitate.sharing import Together
 
 SOFTMAX = (torch.softmax, F.softmax, Tensor.softmax)
+AXES = (4, 5)  # heads, queries and keys behind the batch, and windows before or behind the heads
 # Attention by the plain formula, which can be differentiated twice: a switch of the whole process.
 plain_attention = Together(lambda: sdpa_kernel(SDPBackend.MATH))
 
@@ -167,6 +168,10 @@ class AttentionTap(TorchFunctionMode):
         return output, seen.mean(1) if average_attn_weights else seen
 
     def _keep(self, probabilities: Tensor, scores: Tensor) -> Tensor:
+        if probabilities.ndim == 3:  # of one head
+            return self._keep(probabilities[:, None], scores[:, None])[:, 0]
+        if probabilities.ndim not in AXES:
+            return probabilities
         self.diagonals.append(scores.detach().diagonal(dim1=-2, dim2=-1))
         if not self.gradients:
             self.kept.append(probabilities.detach())
@@ -204,4 +209,5 @@ def _is_plain(
 
 
 def _is_attention(output: Any) -> bool:
-    return isinstance(output, Tensor) and output.ndim == 4 and output.shape[-1] == output.shape[-2]
+    known = isinstance(output, Tensor) and output.ndim in (3, *AXES)
+    return known and output.shape[-1] == output.shape[-2]

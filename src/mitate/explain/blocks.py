@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from jaxtyping import Float, Int
@@ -12,12 +12,14 @@ from mitate.errors import LayerError
 from mitate.explain.attention import Attention, readers
 from mitate.explain.grid import Grid, readings
 from mitate.explain.layers import possible_prefixes
-from mitate.explain.tap import Around, TappedForward, diagonal, replaced_forward
-from mitate.explain.windows import unwindowed, window_order
+from mitate.explain.tap import Around, TappedForward, diagonal, replaced_forward, tapped_forward
+from mitate.explain.windows import unwindowed, window_order, windows_first
 from mitate.models.classifier import Classifier
 from mitate.tensors import at_least_single
 
 Score = Callable[[Tensor, Tensor], Tensor]
+HEADS_FIRST = 4  # axes, of (b, heads, queries, keys)
+FOLDED = -1
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,13 @@ class Block:
         index: which of the forward's.
         order: the cell of each token of each window; None where it is over all tokens at once.
         around: the outermost call that holds it alone and gives the grid; None where there is none.
+        axis: of the windows, as ``windows_first`` has it; FOLDED where heads lie in the batch.
     """
 
     index: int
     order: Int[Tensor, "windows n"] | None
     around: Around | None
+    axis: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,14 +70,18 @@ class Blocks:
         blocks = [block for i in range(len(self.forward.probabilities)) for block in self._block(i)]
         if not blocks:
             raise LayerError(self._nothing())
+        # Where class tokens come in behind the last of them, blocks are over the cells alone.
+        prefix = self.grid.prefix if any(block.order is None for block in blocks) else 0
+        if prefix:
+            blocks = [block for block in blocks if block.order is None]
         last = self._slopes(self.classes[:, :1], blocks[-1:])[0][:, 0]
         kept = [self.forward.probabilities[block.index].detach() for block in blocks]
         return Attention(
             tuple(self._over_grid(*pair) for pair in zip(kept, blocks, strict=True)),
             partial(self._slopes, self.classes, blocks),
             partial(self._own_slopes, blocks),
-            readers(last, self.grid.prefix),
-            self.grid.prefix,
+            readers(last, prefix),
+            prefix,
             (self.grid.height, self.grid.width),
         )
 
@@ -85,18 +93,43 @@ class Blocks:
             return []
         over = [around for around in outward if self._grid_of(around.output) is not None]
         around = over[-1] if over else None
+        axes = (0,) if len(shape) == HEADS_FIRST else (1, 2)
         if shape[0] == len(self.inputs) and shape[-1] == tokens:
-            return [Block(index, None, around)]
-        if around is None or shape[0] * shape[-1] < len(self.inputs) * self.grid.cells:
+            for axis in axes:
+                if not axis or shape[axis] == 1:
+                    return [Block(index, None, around, axis)]
+        if self._folds_heads(index, tokens):
+            return [Block(index, None, around, FOLDED)]
+        if around is None:
             return []
-        for holder in reversed(outward):
-            grid = self._grid_of(holder.input)
-            if grid is not None and grid.prefix == 0:
-                probe = partial(diagonal, self.classifier.network, holder)
-                order = window_order(holder.place.module, holder.input, grid, probe)
-                if order is not None:
-                    return [Block(index, order, around)]
+        for axis in axes:
+            windows = shape[axis] * (len(self.inputs) if axis else 1)
+            if windows * shape[-1] < len(self.inputs) * self.grid.cells:
+                continue
+            for holder in reversed(outward):
+                grid = self._grid_of(holder.input)
+                if grid is not None and grid.prefix == 0:
+                    probe = partial(diagonal, self.classifier.network, holder)
+                    order = window_order(holder.place.module, holder.input, grid, axis, probe)
+                    if order is not None:
+                        return [Block(index, order, around, axis)]
         return []
+
+    def _folds_heads(self, index: int, tokens: int) -> bool:
+        """Whether an attention is over all tokens, (b x heads, n, n), an image after the other."""
+        kept = self.forward.probabilities[index]
+        rows, heads, batch = kept.shape[0], kept.shape[1], len(self.inputs)
+        if heads != 1 or kept.shape[-1] != tokens or rows % batch:
+            return False
+        first = self._of_one_image[index].to(kept)
+        return len(first) == rows // batch and torch.allclose(first, kept[: len(first)], atol=1e-4)
+
+    @cached_property
+    def _of_one_image(self) -> tuple[Tensor, ...]:
+        """The probabilities of the first image by itself."""
+        network, read = self.classifier.network, self.classifier.read
+        forward = tapped_forward(network, self.inputs[:1], [], read=read, attention=True)
+        return forward.probabilities
 
     def _grid_of(self, tensor: Tensor) -> Grid | None:
         """The layer's grid, as it lies in another tensor."""
@@ -109,7 +142,10 @@ class Blocks:
 
     def _over_grid(self, matrices: Tensor, block: Block) -> Tensor:
         exact = at_least_single(matrices)
-        return exact if block.order is None else unwindowed(exact, block.order, self.grid.cells)
+        if block.axis == FOLDED:
+            return exact.unflatten(0, (len(self.inputs), -1)).squeeze(-3).movedim(1, -3)
+        laid = windows_first(exact, block.axis, 3)
+        return laid if block.order is None else unwindowed(laid, block.order, self.grid.cells)
 
     def _slopes(self, classes: Tensor, blocks: Sequence[Block]) -> tuple[Tensor, ...]:
         scores = self.score(self.forward.logits, classes)

@@ -21,7 +21,7 @@ from torch.autograd.graph import GradientEdge
 
 from mitate.errors import LayerError
 from mitate.explain.attention import AttentionTap, plain_attention
-from mitate.models.mode import at_full_speed, evaluating
+from mitate.models.mode import at_full_speed, evaluating, switched_off
 
 Read = Callable[[Any], Tensor]
 SCRIPTED = (
@@ -80,11 +80,13 @@ class TappedForward:
         activations: what the tapped layers gave, in the layers' own layout; the input itself first
             where it was tapped.
         probabilities: attention probabilities of every block, (b, heads, queries, keys), where they
-            were asked for.
+            were asked for; with windows in the batch, or before or behind the heads.
         calls: which of its module's calls each place is, counted from 0.
         around: of each attention, the calls of modules that hold it alone, the innermost first.
         recorded: whether gradients are recorded too, so that they can be differentiated.
         cut: whether the forward ended unrecorded, although gradients were wanted.
+        network: what was run, to be in evaluation mode while it is gone back through; None where
+            its mode is the caller's.
     """
 
     logits: Tensor
@@ -94,6 +96,7 @@ class TappedForward:
     around: tuple[tuple[Around, ...], ...] = ()
     recorded: bool = False
     cut: bool = False
+    network: nn.Module | None = None
 
     def gradients(self, scores: Tensor) -> tuple[Tensor, ...]:
         """Gradients of ``scores`` (b, k) at every tapped layer, each (b, k, ...) in its layout.
@@ -114,13 +117,7 @@ class TappedForward:
         """Gradients of a score (b,) at places of the graph; None where nothing leads to one."""
         if not score.requires_grad:
             return (None,) * len(places)
-        return torch.autograd.grad(
-            score.sum(),
-            tuple(places),
-            retain_graph=True,
-            create_graph=self.recorded,
-            allow_unused=True,
-        )
+        return self._derivatives(score.sum(), tuple(places))
 
     def curvature(self, scores: Tensor, index: int) -> Tensor:
         """The Hessian of each of ``scores`` (b, k) at one layer, times what that layer gave."""
@@ -141,16 +138,23 @@ class TappedForward:
         leaves = [one for one in tensors if score.requires_grad and one.requires_grad]
         found: Sequence[Tensor] = ()
         if leaves:
-            found = torch.autograd.grad(
+            found = self._derivatives(score, leaves, again=again, materialize_grads=True)
+        slopes = dict(zip(map(id, leaves), found, strict=True))
+        return tuple(slopes[id(t)] if id(t) in slopes else torch.zeros_like(t) for t in tensors)
+
+    def _derivatives(
+        self, score: Tensor, of: Sequence[Any], *, again: bool = False, **options: Any
+    ) -> tuple[Any, ...]:
+        """Autograd's, in evaluation mode: reversible networks run layers again."""
+        with nullcontext() if self.network is None else switched_off(self.network):
+            return torch.autograd.grad(
                 score,
-                leaves,
+                of,
                 retain_graph=True,
                 create_graph=again or self.recorded,
                 allow_unused=True,
-                materialize_grads=True,
+                **options,
             )
-        slopes = dict(zip(map(id, leaves), found, strict=True))
-        return tuple(slopes[id(t)] if id(t) in slopes else torch.zeros_like(t) for t in tensors)
 
 
 def tapped_forward(
@@ -253,6 +257,7 @@ def _tapped(
         tuple(tuple(around[index]) for index in range(len(attended.kept) if attended else 0)),
         differentiable,
         cut=bool(kept) and gradients and not recorded_to_the_end and not from_the_start,
+        network=network,
     )
 
 

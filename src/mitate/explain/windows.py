@@ -6,6 +6,7 @@ time, and the tokens that change are theirs.
 """
 
 from collections.abc import Callable
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -20,11 +21,11 @@ PADDING = -1
 CHANGED = 1e-5  # of the largest score or change
 
 # What was found for a module and the shape of its input: it sorts its cells always alike.
-_orders: WeakKeyDictionary[nn.Module, dict[torch.Size, Tensor | None]] = WeakKeyDictionary()
+_orders: WeakKeyDictionary[nn.Module, dict[Any, Tensor | None]] = WeakKeyDictionary()
 
 
 def window_order(
-    module: nn.Module, start: Tensor, grid: Grid, diagonal: Diagonal
+    module: nn.Module, start: Tensor, grid: Grid, axis: int, diagonal: Diagonal
 ) -> Int[Tensor, "windows n"] | None:
     """The cell that each token of each window is, -1 for padding; None where it cannot be told.
 
@@ -34,13 +35,28 @@ def window_order(
         module: the block.
         start: what came into it, batch first.
         grid: where its cells are.
-        diagonal: runs the block and gives (batch x windows, heads, n).
+        axis: of the windows in what the block attends with, as ``windows_first`` has it.
+        diagonal: runs the block and gives (b, heads, n), with the windows at that axis.
     """
     known = _orders.setdefault(module, {})
-    if start.shape not in known:
-        known[start.shape] = _found(start, grid, diagonal)
-    order = known[start.shape]
+    key = (start.shape, axis)
+    if key not in known:
+        known[key] = _found(start, grid, lambda given: windows_first(diagonal(given), axis, 2))
+    order = known[key]
     return None if order is None else order.to(start.device)
+
+
+def windows_first(tensor: Tensor, axis: int, ends: int) -> Tensor:
+    """(b x windows, ...) of a tensor that has its windows at another axis.
+
+    Args:
+        tensor: batch first, and at its end ``ends`` axes of heads and what is behind them.
+        axis: where windows are: 0 in the batch already, 1 before the heads, 2 behind them.
+        ends: how many there are without the windows.
+    """
+    if not axis:
+        return tensor
+    return tensor.movedim(axis - ends - 2, 1).flatten(0, 1)
 
 
 def unwindowed(

@@ -3,16 +3,17 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 import torch
+import torch.utils.checkpoint as checkpoints
 from torch import Tensor, nn
 
 from mitate import fusing, onednn
 from mitate.allocation import keeping_memory
 from mitate.linears import quick_linears
-from mitate.sharing import turn
+from mitate.sharing import Together, turn
 
 Result = TypeVar("Result")
 USUAL_BATCH, USUAL_IMAGE = 16, 3 * 224 * 224  # numbers of an image
@@ -35,30 +36,72 @@ def evaluating(network: nn.Module) -> Iterator[None]:
     if network in _evaluated.get():
         yield
         return
-    with turn(network), _switched_off(network):
+    with switched_off(network):
         token = _evaluated.set((*_evaluated.get(), network))
         try:
-            with nullcontext() if _written.get() or _fusing.get() else quick_linears():
+            with (
+                _without_checkpoints(),
+                nullcontext() if _written.get() or _fusing.get() else quick_linears(),
+            ):
                 yield
         finally:
             _evaluated.reset(token)
 
 
 @contextmanager
-def _switched_off(network: nn.Module) -> Iterator[None]:
-    switched = [
-        (module, flag)
-        for module in network.modules()
-        for flag in ("training", *(flag for flag in CHECKPOINTING if flag in vars(module)))
-        if getattr(module, flag) is True
-    ]
-    for module, flag in switched:
-        setattr(module, flag, False)
+def switched_off(network: nn.Module) -> Iterator[None]:
+    """The mode alone, without what makes forwards quick: for what goes back through a network."""
+    with turn(network):
+        switched = [
+            (module, flag)
+            for module in network.modules()
+            for flag in ("training", *(flag for flag in CHECKPOINTING if flag in vars(module)))
+            if getattr(module, flag) is True
+        ]
+        for module, flag in switched:
+            setattr(module, flag, False)
+        try:
+            yield
+        finally:
+            for module, flag in switched:
+                setattr(module, flag, True)
+
+
+class _Plain:
+    """In the place of the autograd function that runs layers again."""
+
+    @staticmethod
+    def apply(function: Callable[..., Any], _preserve: bool, *args: Any) -> Any:
+        """What the function gives, recorded as elsewhere."""
+        return function(*args)
+
+
+def _nothing(*_given: Any, **_named: Any) -> Iterator[None]:
+    """In the place of the generator around what is run again."""
+    yield
+
+
+PLAIN = {"CheckpointFunction": _Plain, "_checkpoint_without_reentrant_generator": _nothing}
+
+
+@contextmanager
+def _plain_checkpoints() -> Iterator[None]:
+    """Let ``torch.utils.checkpoint`` call what it is given, for networks that call it themselves.
+
+    Its two ways, reentrant and not, are named by the module alone; where a version of PyTorch
+    names them otherwise, they stay as they are.
+    """
+    found = {name: vars(checkpoints)[name] for name in PLAIN if name in vars(checkpoints)}
     try:
+        for name in found:
+            setattr(checkpoints, name, PLAIN[name])
         yield
     finally:
-        for module, flag in switched:
-            setattr(module, flag, True)
+        for name, own in found.items():
+            setattr(checkpoints, name, own)
+
+
+_without_checkpoints = Together(_plain_checkpoints)
 
 
 @contextmanager
