@@ -143,7 +143,8 @@ class Blocks:
     def _over_grid(self, matrices: Tensor, block: Block) -> Tensor:
         exact = at_least_single(matrices)
         if block.axis == FOLDED:
-            return exact.unflatten(0, (len(self.inputs), -1)).squeeze(-3).movedim(1, -3)
+            apart = exact.reshape(len(self.inputs), -1, *exact.shape[1:])
+            return apart.squeeze(-3).movedim(1, -3)
         laid = windows_first(exact, block.axis, 3)
         return laid if block.order is None else unwindowed(laid, block.order, self.grid.cells)
 

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mitate.allocation import keeping_memory
-from mitate.errors import MitateWarning, TargetError, UsageError
+from mitate.errors import LayerError, MitateWarning, TargetError, UsageError
 from mitate.explain import layers
 from mitate.explain.augmentation import VARIANTS, averaged
 from mitate.explain.choice import choose
@@ -261,7 +261,11 @@ class Explainer:
         return self._aimed[key]
 
     def places(self, inputs: Float[Tensor, "b channels *pixels"]) -> list[Place]:
-        """The layers that are tapped for inputs such as these; none for a method of pixels."""
+        """The layers that are tapped for inputs such as these; none for a method of pixels.
+
+        None either where no layer has a grid for a method that needs its number of cells alone:
+        the pixels are its cells then.
+        """
         named = self._named if self.method.at_layer else []
         found = ([place] if place else self._auto(inputs) for place in named)
         return [place for places in found for place in places]
@@ -273,9 +277,18 @@ class Explainer:
             if self.method.joins_layers:
                 found = layers.automatic_pair(network, inputs[:1], read=read)
             else:
-                found = [layers.automatic(network, inputs[:1], read=read)]
+                found = self._last(inputs)
             self._automatic[size] = [layer.place for layer in found]
         return self._automatic[size]
+
+    def _last(self, inputs: Tensor) -> list[layers.Layer]:
+        try:
+            found = layers.automatic(self.classifier.network, inputs[:1], read=self.classifier.read)
+        except LayerError:
+            if not self.method.needs_cells_alone:
+                raise
+            return []
+        return [found]
 
     def _grid(self, place: Place, inputs: Tensor, activation: Tensor) -> Grid:
         """Where the axes of a layer's output are, found once for each size of the input."""

@@ -36,6 +36,13 @@ LOOKED_AT = 8  # layers at first, then twice as many each time
 SMALL_STRIDE = 6  # pixels to a cell's side, and over; most networks have strides of 4 and 8
 NUMBERS_AT_ONCE = 1 << 24
 
+QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
+WHOLE_NUMBERS = (
+    "the layers of this quantised network give whole numbers, which have no gradients and no maps: "
+    "explain the network that it was made from, or use a method that needs no layer, such as "
+    "occlusion or rise"
+)
+
 # What was seen of a module's calls: a network does not change the order of its cells.
 _seen: WeakKeyDictionary[nn.Module, dict[tuple[int, tuple[Grid, ...]], Grid | None]] = (
     WeakKeyDictionary()
@@ -123,6 +130,8 @@ def automatic(network: nn.Module, inputs: Tensor, *, read: Read) -> Layer:
             return replace(layer, grid=grid)
     if isinstance(network, torch.jit.ScriptModule):
         raise LayerError(SCRIPTED)
+    if any(module.__module__.startswith(QUANTISED) for module in network.modules()):
+        raise LayerError(WHOLE_NUMBERS)
     size = "x".join(str(side) for side in _size(inputs))
     raise LayerError(
         f"no layer of this {type(network).__name__} has a spatial grid of two cells or more at "

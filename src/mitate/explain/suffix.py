@@ -7,6 +7,7 @@ what does is run for every altered activation.
 
 import warnings
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -228,10 +229,12 @@ def traced(classifier: Classifier, place: Place, images: Tensor, activation: Ten
 def _halves(whole: GraphModule, batch: int) -> Traced:
     images, activation = (node for node in whole.graph.nodes if node.op == "placeholder")
     of_images, behind = _depending(whole.graph, images), _depending(whole.graph, activation)
+    packed = {node for node in whole.graph.nodes if _is_packed(whole, node)}
     needed = [
         node
         for node in whole.graph.nodes
         if node not in behind
+        and node not in packed
         and node.op != "output"
         and any(user in behind or user.op == "output" for user in node.users)
     ]
@@ -247,13 +250,19 @@ def _halves(whole: GraphModule, batch: int) -> Traced:
     copies = {activation: second.placeholder("activation")}
     copies |= {side: second.placeholder(f"side_{i}") for i, side in enumerate(sides)}
     for node in whole.graph.nodes:
-        if node in behind and node is not activation and node.op != "output":
+        if node in packed or (node in behind and node is not activation and node.op != "output"):
             copies[node] = second.node_copy(node, lambda old: copies[old])
         elif node.op == "output":
             (result,) = node.args
             second.output(copies[result])
-    first.eliminate_dead_code()
+    for graph in (first, second):
+        graph.eliminate_dead_code()
     return Traced(_module(whole, first), _module(whole, second), len(ours), batch)
+
+
+def _is_packed(whole: GraphModule, node: Node) -> bool:
+    """Whether a node holds an object that is no tensor, such as a quantised layer's weights."""
+    return node.op == "get_attr" and not isinstance(attrgetter(str(node.target))(whole), Tensor)
 
 
 def _depending(graph: Graph, source: Node) -> set[Node]:

@@ -26,7 +26,7 @@ from mitate.models.mode import at_full_speed, evaluating, switched_off
 Read = Callable[[Any], Tensor]
 SCRIPTED = (
     "a TorchScript module does not let its layers be watched: give the module that it was made "
-    "from, or a method of pixels, such as gradient"
+    "from, or a method of pixels, such as gradient, occlusion or rise"
 )
 
 

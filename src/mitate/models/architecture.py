@@ -120,12 +120,12 @@ def input_channels(network: nn.Module) -> int | None:
 
 
 def number_of_outputs(network: nn.Module) -> int | None:
-    """What the last linear or convolutional layer gives, or None where there is none."""
-    layers = [m for m in network.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    if not layers:
-        return None
-    last = layers[-1]
-    return last.out_features if isinstance(last, nn.Linear) else last.out_channels
+    """What the last linear or convolutional layer gives, quantised or not; None for no such one."""
+    number = None
+    for module in network.modules():
+        given = (getattr(module, name, None) for name in ("out_features", "out_channels"))
+        number = next((one for one in given if isinstance(one, int)), number)
+    return number
 
 
 def _build(recipe: Recipe) -> nn.Module:

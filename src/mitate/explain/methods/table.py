@@ -181,6 +181,11 @@ class Method:
         return not AT_A_LAYER.isdisjoint(self.needs)
 
     @property
+    def needs_cells_alone(self) -> bool:
+        """Whether of a layer it needs the number of cells alone, so that pixels would do."""
+        return AT_A_LAYER.intersection(self.needs) == {"grid"}
+
+    @property
     def joins_layers(self) -> bool:
         """Whether it makes one map of several layers, and ``auto`` means an early one too."""
         return "pyramid" in self.needs
