@@ -46,7 +46,13 @@ def with_noise(
     spread: float,
     generators: Sequence[torch.Generator],
 ) -> Float[Tensor, "b channels *pixels"]:
-    """Add Gaussian noise whose deviation is ``spread`` of each image's range."""
+    """Add Gaussian noise whose deviation is ``spread`` of each image's range.
+
+    Raises:
+        UsageError: a negative spread.
+    """
+    if spread < 0:
+        raise UsageError(f"spread is {spread:g}: use a share of the image's range, 0 or more")
     low, high = images.flatten(1).amin(1), images.flatten(1).amax(1)
     deviation = (spread * (high - low)).reshape(-1, *[1] * (images.ndim - 1))
     noise = [
@@ -97,6 +103,9 @@ def resize_maps(
     Raises:
         UsageError: an unknown mode, or bicubic for a volume.
     """
+    if len(size) != maps.ndim - 2 or min(size) < 1:
+        sides = "depth, height and width" if maps.ndim == 5 else "height and width"
+        raise UsageError(f"size is {tuple(size)}: give {sides} in pixels, 1 or more")
     axes = tuple(range(-len(size), 0))
     if mode not in RESIZE_MODES:
         raise UsageError(f"unknown resize mode {mode!r}: use one of {', '.join(RESIZE_MODES)}")

@@ -3,6 +3,7 @@ import io
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 import mitate
-from mitate.errors import LayerError, TargetError, UsageError
+from mitate.errors import LayerError, MitateWarning, TargetError, UsageError
 from mitate.explain.explainer import Explainer, as_classifier
 from mitate.explain.flags import UNSEEN
 from mitate.models.classifier import Classifier
@@ -187,11 +188,80 @@ def test_a_number_of_classes_that_was_guessed_wrongly() -> None:
         ({"method": "scorecam", "softmax": True}, "did you mean channel_softmax"),
         ({"method": "scorecam", "channel_softmax": "yes"}, "takes a bool, not 'yes'"),
         ({"method": "centre", "sigma": "wide"}, "takes a float, not 'wide'"),
+        ({"method": "centre", "sigma": float("nan")}, "takes a float, not nan"),
+        ({"method": "rise", "samples": True}, "takes a int, not True"),
+        ({"method": None}, "method is None: give a name"),
+        ({"method": "auto", "budget": float("nan")}, "budget nan: use 3 forwards or more"),
+        ({"layer": None}, "layer is None: give a module, a name"),
+        ({"seed": "a"}, "seed is 'a': use a whole number"),
+        ({"against": 1, "strength": float("nan")}, "strength is nan"),
+        ({"strength": 2.0}, "name it with against"),
+        ({"fusion": "max"}, "fusion is of several layers, and one is named"),
     ],
 )
-def test_wrong_arguments(arguments: dict, message: str) -> None:
+def test_wrong_arguments(unchecked, arguments: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Explainer(classifier(), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("smoothgrad", {"spread": -1.0}, "spread is -1: use"),
+        ("smoothgradcampp", {"spread": -1.0}, "spread is -1: use"),
+        ("smoothgradcampp", {"samples": 0}, "samples is 0: use 1 or more"),
+        ("sscam", {"spread": -0.5}, "spread is -0.5: use"),
+        ("fem", {"deviations": -1.0}, "deviations is -1: use"),
+    ],
+)
+def test_wrong_numbers(method: str, options: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Explainer(classifier(), method, "tapped", **options)(networks.make_images(1))
+
+
+def test_weights_that_have_no_values_yet() -> None:
+    lazy = nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.Linear(8, 3))
+    with pytest.raises(UsageError, match="lazy layers that have seen no input: run one batch"):
+        Explainer(lazy)
+    with torch.device("meta"):
+        empty = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(8, 3))
+    with pytest.raises(UsageError, match="on the meta device and have no values: load them"):
+        Explainer(empty)
+
+
+def test_scores_that_are_probabilities_already_are_told_once() -> None:
+    network = nn.Sequential(networks.make("with relu"), nn.Softmax(1))
+    images = networks.make_images(2)
+    explainer = Explainer(Classifier.from_module(network, classes=NAMES), layer="0.tapped")
+    with pytest.warns(MitateWarning, match="as if a softmax had made probabilities of them"):
+        explainer(images)
+    explainer(images)  # warnings are errors here
+    cured = Classifier.from_module(
+        network, classes=NAMES, output=lambda p: p.clamp_min(1e-12).log()
+    )
+    found = Explainer(cured, layer="0.tapped")(images)
+    wanted = Explainer(classifier(), layer="tapped")(images)
+    torch.testing.assert_close(found.probabilities, wanted.probabilities)
+
+
+def test_named_fields_of_an_output() -> None:
+    """Logits by name go before the first element."""
+
+    class Output(NamedTuple):
+        features: torch.Tensor
+        logits: torch.Tensor
+
+    class Naming(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = networks.make("with relu")
+
+        def forward(self, images: torch.Tensor) -> Output:
+            return Output(images.flatten(1), self.net(images))
+
+    images = networks.make_images(2)
+    made = Explainer(Classifier.from_module(Naming(), classes=NAMES), layer="net.tapped")(images)
+    assert torch.equal(made.logits, classifier().network(images))
 
 
 def test_wrong_layers() -> None:

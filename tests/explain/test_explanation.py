@@ -68,6 +68,24 @@ def test_resize_stays_within_each_maps_range(mode: str) -> None:
     assert explanation.resize(mode, (5, 7)).shape == (4, 2, 5, 7)
 
 
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [(10, r"such as \(10, 10\)"), ((1, 2, 3), "height and width"), ((0, 4), "1 or more")],
+)
+def test_a_wrong_size(unchecked, size, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        explain().resize(size=size)
+
+
+def test_a_list_of_images() -> None:
+    explanation = explain()
+    some = explanation[[2, 0]]
+    assert torch.equal(some.maps, explanation.maps[[2, 0]])
+    assert torch.equal(some.logits, explanation.logits[[2, 0]])
+    with pytest.raises(IndexError):
+        explanation[[0, 9]]
+
+
 def test_an_unknown_resize_mode() -> None:
     with pytest.raises(UsageError, match="unknown resize mode 'cubic': use one of bilinear"):
         explain().resize("cubic")

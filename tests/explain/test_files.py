@@ -83,6 +83,7 @@ def test_a_save_that_is_cut_short_leaves_the_old_file_alone(
 
 def test_the_suffix_is_added(tmp_path: Path) -> None:
     assert explain().save(tmp_path / "maps.v2") == tmp_path / "maps.v2.npz"
+    assert Explanation.load(tmp_path / "maps.v2").class_names == NAMES
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-7, 1e-3, 1.0, 1e3, 1e5, 1e30])

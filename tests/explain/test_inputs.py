@@ -130,6 +130,11 @@ def test_tensors_of_different_sizes() -> None:
         prepare(classifier(), [torch.zeros(3, 8, 8), torch.zeros(3, 8, 9)])
 
 
+def test_a_dict_is_told_what_to_take_from_it(unchecked) -> None:
+    with pytest.raises(UsageError, match=r"a dict of 'pixel_values': give what it holds"):
+        prepare(classifier(), {"pixel_values": torch.zeros(1, 3, 8, 8)})
+
+
 def test_no_image() -> None:
     with pytest.raises(UsageError, match="no image to explain"):
         prepare(classifier(), [])

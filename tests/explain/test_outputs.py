@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 import mitate
 from mitate import DetectionTarget, Explainer, SegmentationTarget, SimilarityTarget
-from mitate.errors import TargetError
+from mitate.errors import TargetError, UsageError
 from mitate.explain.methods import METHODS
 from mitate.explain.outputs import named_functions, together
 from mitate.models.classifier import Classifier
@@ -132,7 +132,6 @@ def test_a_segmentation_is_explained_within_its_mask() -> None:
         (SegmentationTarget(4), torch.zeros(1, 4, 2, 2), "class 4 of a segmentation"),
         (SegmentationTarget(0), torch.zeros(1, 4), r"gives \(1, 4\)"),
         (SegmentationTarget(0, torch.ones(3, 2).bool()), torch.zeros(1, 4, 2, 2), "of that size"),
-        (SegmentationTarget(0, torch.zeros(2, 2).bool()), torch.zeros(1, 4, 2, 2), "something in"),
         (DetectionTarget((0, 0, 1, 1), 1), torch.zeros(1, 4), "boxes, labels and scores"),
         (DetectionTarget((0, 0, 1, 1), 1), [{"boxes": torch.zeros(0, 4)}], "boxes, labels"),
     ],
@@ -140,6 +139,29 @@ def test_a_segmentation_is_explained_within_its_mask() -> None:
 def test_outputs_that_do_not_fit(target, output, said: str) -> None:
     with pytest.raises(TargetError, match=said):
         target(output)
+
+
+def test_a_mask_of_nothing() -> None:
+    with pytest.raises(TargetError, match="has nothing in it: mark where"):
+        SegmentationTarget(0, np.zeros((2, 2)))
+
+
+def test_a_mask_can_be_compiled() -> None:
+    mask = torch.zeros(SIZE, dtype=torch.bool)
+    mask[:5, 3:9] = True
+    classifier = Classifier.from_module(Dense(), classes=["-"])
+    images = torch.randn(2, 3, *SIZE, generator=torch.Generator().manual_seed(0))
+    target = SegmentationTarget(2, mask)
+    compiled = mitate.compile(classifier, "gradcam", "tapped")(images, targets=[target])
+    plain = Explainer(classifier, "gradcam", "tapped")(images, targets=[target])
+    assert plain.maps.any()
+    torch.testing.assert_close(compiled.maps, plain.maps)
+
+
+def test_cam_has_no_weights_of_a_function() -> None:
+    network = Classifier.from_module(networks.make("pooled"))
+    with pytest.raises(UsageError, match="reads the weights of classes, and a function has none"):
+        Explainer(network, "cam", "tapped")(networks.make_images(1), targets=second)
 
 
 def test_detections() -> None:

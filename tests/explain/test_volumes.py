@@ -133,3 +133,7 @@ def test_on_disk(tmp_path) -> None:
     again = Explanation.load(explanation.save(tmp_path / "a.npz", half=False))
     torch.testing.assert_close(again.maps, explanation.maps.float())
     assert again.input_size == SIZE
+
+
+def test_a_notebook_is_told_how_volumes_are_drawn() -> None:
+    assert "explanation.slice(place) can be drawn" in explainer()(films())._repr_html_()

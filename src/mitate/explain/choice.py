@@ -63,7 +63,7 @@ def choose(
             raise UsageError(f"budget is for method='auto': leave it out for {method}")
         return Choice(find_method(method), layer)
     cheapest = METHODS[CHEAP].cost.of(0, 1)
-    if budget is not None and budget < cheapest:
+    if budget is not None and not budget >= cheapest:
         raise UsageError(f"budget {budget:g}: use {cheapest:g} forwards or more")
     return (
         _remembered(classifier, layer, budget, compares)
@@ -74,7 +74,7 @@ def choose(
 
 def is_auto(method: str) -> bool:
     """Whether a method's name leaves the choice open."""
-    return method.strip().lower() == AUTO
+    return isinstance(method, str) and method.strip().lower() == AUTO
 
 
 def _remembered(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 import torch
 from jaxtyping import Float, Int
@@ -58,9 +59,13 @@ def checked_contrast(
     """What ``against`` means: ``nearest``, or a class by name or index; None where it is None.
 
     Raises:
-        UsageError: a classifier of one class; TargetError: no such class.
+        UsageError: a classifier of one class, or a strength of nothing; TargetError: no such class.
     """
+    if not isfinite(strength):
+        raise UsageError(f"strength is {strength}: use a number, such as 1")
     if against is None:
+        if strength != 1:
+            raise UsageError("strength is of the class compared with: name it with against")
         return None
     if len(class_names) < 2:
         raise UsageError("a classifier of one class has nothing to compare it with")

@@ -52,6 +52,13 @@ ONE_OF_TWO = (
     "the network gives 1 score, and there are 2 classes: name the one that it speaks for alone, or "
     "both with output=lambda logit: torch.cat([torch.zeros_like(logit), logit], dim=1)"
 )
+PROBABILITIES = (
+    "the network's scores are not negative and add up to 1, as if a softmax had made probabilities "
+    "of them already: they are taken for logits, and maps of them fade where the network is sure. "
+    "Leave out the softmax, or give Classifier.from_module(network, "
+    "output=lambda p: p.clamp_min(1e-12).log())"
+)
+NEAR_ONE = 1e-2  # half precision adds up so
 # Evidence that tells of its own forwards.
 COUNTED = {"scorer", "suffix", "noisy", "slopes", "guided", "fullgradients"}
 PIXELS = "pixels"  # in the place of a layer's name
@@ -120,8 +127,10 @@ class Explainer:
         chosen = choose(self.classifier, method, layer, budget=budget, compares=compares)
         self.method: Method = chosen.method
         self.options = self.method.checked_options({**chosen.options, **options})
+        if not isinstance(seed, int | np.integer):
+            raise UsageError(f"seed is {seed!r}: use a whole number")
         self.batch_size = batch_size
-        self.seed = seed
+        self.seed = int(seed)
         self.show_progress = show_progress
         self.fusion = checked_fusion(fusion, self.method)
         self.contrast = checked_contrast(against, strength, self.classifier.class_names)
@@ -139,6 +148,11 @@ class Explainer:
         self.differentiable = differentiable
         self.augment = augment
         self.layers = split(chosen.layer)
+        if fusion and len(self.layers) == 1:
+            raise UsageError(
+                "fusion is of several layers, and one is named: give layer='blocks.1 + auto', or "
+                "leave out fusion"
+            )
         if self.options.get("tolerance") and (augment or len(self.layers) > 1):
             raise UsageError(
                 "tolerance is for the map of one layer: leave out augment and further layers"
@@ -151,6 +165,7 @@ class Explainer:
         self._grids: dict[tuple[Any, ...], Grid] = {}
         self._traces: dict[Any, Traced | None] = {}
         self._aimed: dict[tuple[tuple[str, Target], ...], Explainer] = {}
+        self._told = False
         self._quick: Callable[[Tensor], Tensor] | None = None  # as Scorer has it
 
     @classmethod
@@ -222,6 +237,11 @@ class Explainer:
         if functions is not None and (labels is not None or self.contrast is not None):
             raise TargetError(
                 "labels and against are of classes: leave them out with target functions"
+            )
+        if functions is not None and "head" in self.method.needs:
+            raise UsageError(
+                f"{self.method.name} reads the weights of classes, and a function has none: use "
+                "hirescam, which is the same where those are defined"
             )
         if functions is None and self.classifier.provenance.get("guessed_task"):
             warnings.warn(ONE_OUTPUT, MitateWarning, stacklevel=2)
@@ -370,6 +390,7 @@ class Explainer:
                 f"there are {len(logits)} scores for a batch of {len(inputs)}: {ONE_EACH}"
             )
         class_names = self._names(logits.shape[1])
+        self._notice_probabilities(logits)
         classes = top_classes(logits, top_k) if wanted is None else wanted.to(logits.device)
         looked_at, score = self._looked_at(places, inputs, forward), self.contrast or plain_score
         derivatives = Derivatives(forward, classes, score)
@@ -417,7 +438,9 @@ class Explainer:
             method=self.method.name,
             layer=f" {AND} ".join(layers_shown),
             input_size=tuple(inputs.shape[2:]),
-            flags=find_flags(one.detach(), _blind(one, evidence, needs)),
+            flags=find_flags(
+                one.detach(), _blind(one, evidence, needs), of_channels=self.method.weights_channels
+            ),
             options={**self.options, **self.modifiers},
             seed=self.seed,
             cost=self._spent(sum(told) / len(inputs), evidence) if counted else planned,
@@ -461,6 +484,15 @@ class Explainer:
                 f"classes= with {classes} names, or output= where the scores are elsewhere"
             )
         return names
+
+    def _notice_probabilities(self, logits: Float[Tensor, "b n"]) -> None:
+        """Tell, once, of scores that a softmax has been through."""
+        if self._told or self.classifier.task != "single-label":
+            return
+        apart = (logits.float().sum(1) - 1).abs().max()
+        if bool((logits >= 0).all()) and float(apart) < NEAR_ONE:
+            self._told = True
+            warnings.warn(PROBABILITIES, MitateWarning, stacklevel=2)
 
     def _progress(self, inputs: Tensor) -> AbstractContextManager[Advance]:
         many = not COUNTED.isdisjoint(self.method.needs)

@@ -87,10 +87,15 @@ class Explanation:
     def __iter__(self) -> Iterator["Explanation"]:
         return (self[index] for index in range(len(self)))
 
-    def __getitem__(self, index: SupportsIndex | slice) -> "Explanation":
-        """The explanation of one image or of a slice of them, still as a batch."""
-        chosen = range(len(self))[index]
-        kept = [chosen] if isinstance(chosen, int) else list(chosen)
+    def __getitem__(self, index: SupportsIndex | slice | Sequence[int]) -> "Explanation":
+        """The explanation of one image, of a slice, or of a list of them, still as a batch."""
+        every = range(len(self))
+        if isinstance(index, slice):
+            kept = list(every[index])
+        elif isinstance(index, Sequence):
+            kept = [every[one] for one in index]
+        else:
+            kept = [every[index]]
         return replace(
             self,
             maps=self.maps[kept],
@@ -131,7 +136,9 @@ class Explanation:
                 ``nearest``.
             size: height and width in pixels, of volumes with the depth first.
         """
-        return resize_maps(self.maps, size or self.input_size, mode)
+        if isinstance(size, int):
+            raise UsageError(f"size is {size}: give height and width, such as ({size}, {size})")
+        return resize_maps(self.maps, self.input_size if size is None else size, mode)
 
     def slice(self, place: int) -> "Explanation":
         """One slice of the volumes' input as an explanation of images, to be drawn.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mitate.drawing.sheet import Sheet
 
 MOST_ROWS = 24
+VOLUME = 3  # sides of an input
 
 
 def draw(
@@ -72,6 +73,8 @@ def as_html(explanation: Explanation) -> str:
 
     if not len(explanation):
         return "<p>an explanation of no image</p>"
+    if len(explanation.input_size) == VOLUME:
+        return f"<p>{escape(repr(explanation))}: explanation.slice(place) can be drawn</p>"
     shown = explanation[:MOST_ROWS]
     picture = b64encode(encode(draw([shown]), "png")).decode()
     alt = escape(f"{explanation.method} maps of {len(shown)} image(s) at {explanation.layer}")

@@ -90,7 +90,7 @@ KEPT = tuple(name for name in Header.model_fields if name not in OTHERWISE)
 
 def save(explanation: Explanation, path: Path, *, half: bool) -> Path:
     """Write an explanation; float16 maps, or float32 where ``half`` is off or would lose a map."""
-    path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
+    path = _with_suffix(path)
     header = Header(
         flags=tuple(FlagFile(**asdict(flag)) for flag in explanation.flags),
         estimate=EstimateFile.of(explanation.estimate),
@@ -115,7 +115,7 @@ def load(path: Path) -> Explanation:
     Raises:
         DataError: the file is no explanation, damaged, or of a newer version.
     """
-    header, maps, classes, logits = _read(path)
+    header, maps, classes, logits = _read(path if path.exists() else _with_suffix(path))
     if header.version > VERSION:
         raise DataError(
             f"{path} is of version {header.version} and this mitate reads {VERSION}: update it"
@@ -132,6 +132,10 @@ def load(path: Path) -> Explanation:
         estimate=header.estimate.read() if header.estimate else None,
         **kept,
     )
+
+
+def _with_suffix(path: Path) -> Path:
+    return path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
 
 
 def _fit_half(maps: np.ndarray) -> bool:

@@ -12,6 +12,7 @@ REASONS = {
     "zero": "no weighted channel is positive anywhere",
     "constant": "the method gives the same value everywhere on this grid",
 }
+NOTHING = "nothing was found that speaks for this class"  # of methods that weight no channels
 UNSEEN = (
     "no gradient of this class arrives there: the network is saturated or cuts gradients off; "
     "scorecam and occlusion need none"
@@ -41,11 +42,14 @@ def unseen(gradients: Float[Tensor, "b k *values"]) -> Bool[Tensor, "b k"]:
 
 
 def find_flags(
-    maps: Float[Tensor, "b k *cells"], blind: Bool[Tensor, "b k"] | None = None
+    maps: Float[Tensor, "b k *cells"],
+    blind: Bool[Tensor, "b k"] | None = None,
+    *,
+    of_channels: bool = True,
 ) -> tuple[Flag, ...]:
     """Flag every map that is not finite, zero or constant.
 
-    ``blind`` tells where the layer got no gradient.
+    ``blind`` tells where the layer got no gradient, ``of_channels`` whether channels are weighted.
     """
     finite = maps.isfinite().flatten(2).all(-1)
     zero = ~maps.flatten(2).any(-1)
@@ -54,6 +58,8 @@ def find_flags(
         kind = "zero" if zero[image, target] else "constant"
         kind = kind if finite[image, target] else "not finite"
         reason = REASONS[kind]
+        if kind == "zero" and not of_channels:
+            reason = NOTHING
         if kind == "zero" and blind is not None and blind[image, target]:
             reason = UNSEEN
         flags.append(Flag(image, target, kind, reason))

@@ -124,7 +124,7 @@ class Compiled(Explainer):
             return super()._explained(inputs, wanted, number, advance)
         found = self._graphs.found(traced.run, given)
         advance(len(inputs))
-        return _explanation(traced.like, found)
+        return _explanation(traced.like, found, of_channels=self.method.weights_channels)
 
     def _traced(self, given: Sequence[Tensor], top_k: int) -> StaticGraph[Explanation] | None:
         """The graph for such a batch; None where none is right, or the method has none."""
@@ -184,14 +184,14 @@ class QuickForward:
         return plain() if traced is None else self.graphs.found(traced.run, (pictures,))[0]
 
 
-def _explanation(like: Explanation, found: Sequence[Tensor]) -> Explanation:
+def _explanation(like: Explanation, found: Sequence[Tensor], *, of_channels: bool) -> Explanation:
     logits, classes, maps, *blind = found
     return replace(
         like,
         maps=maps,
         classes=classes,
         logits=at_least_single(logits),
-        flags=find_flags(maps, *blind),
+        flags=find_flags(maps, *blind, of_channels=of_channels),
     )
 
 

@@ -1,6 +1,6 @@
 """What a user gives to be explained, as a batch for the network and pictures to draw on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,12 @@ def prepare(classifier: Classifier, images: Images) -> Batch:
     """
     if isinstance(images, Tensor):
         return _of_tensor(classifier, images)
+    if isinstance(images, Mapping):
+        within = ", ".join(map(repr, list(images)[:4]))
+        raise UsageError(
+            f"images are a dict of {within}: give what it holds, such as images['pixel_values']; "
+            "a network of several inputs is explained through a module that takes one"
+        )
     given: list[Any] = [images] if isinstance(images, Photo) else list(images)
     if isinstance(images, np.ndarray) and images.ndim == 4:
         given = list(images)

@@ -24,6 +24,8 @@ def split(spec: LayerSpec | Sequence[LayerSpec]) -> list[str | nn.Module]:
     """
     if isinstance(spec, nn.Module | int | np.integer):
         return [_spelled(spec)]
+    if not isinstance(spec, Sequence):
+        raise UsageError(f"layer is {spec!r}: give a module, a name, several of them, or 'auto'")
     parts = spec.split(AND) if isinstance(spec, str) else spec
     found = [_spelled(part) for part in parts]
     if not found or "" in found or len(set(map(_identity, found))) < len(found):

@@ -55,6 +55,11 @@ class SegmentationTarget:
     index: int
     mask: Any = None
 
+    def __post_init__(self) -> None:
+        """Refuse a mask of nothing."""
+        if self.mask is not None and not torch.as_tensor(self.mask).any():
+            raise TargetError("the mask has nothing in it: mark where the class is looked for")
+
     def __call__(self, output: Any) -> Float[Tensor, " b"]:
         """Score outputs (b, classes, H, W), or a dict or object that holds them."""
         planes = _tensor(output)
@@ -67,12 +72,13 @@ class SegmentationTarget:
         if self.mask is None:
             return logits.mean((-2, -1))
         mask = torch.as_tensor(self.mask).to(logits.device) != 0
-        if mask.shape != logits.shape[1:] or not mask.any():
+        if mask.shape != logits.shape[1:]:
             raise TargetError(
                 f"the mask is {tuple(mask.shape)} and the output {tuple(logits.shape[1:])}: give "
-                "one of that size with something in it"
+                "one of that size"
             )
-        return logits[:, mask].mean(-1)
+        inside = torch.where(mask, logits, 0).sum((-2, -1))
+        return inside / mask.sum()
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,7 +32,8 @@ def checked_top_k(top_k: int | None, classes: int) -> int:
     """
     if top_k is None:
         return min(TOP_K, classes)
-    if not isinstance(top_k, int | np.integer) or not 1 <= top_k <= classes:
+    whole = isinstance(top_k, int | np.integer) and not isinstance(top_k, bool)
+    if not whole or not 1 <= top_k <= classes:
         raise TargetError(
             f"top_k is {top_k} and the classifier has {classes} classes: "
             f"use a whole number from 1 to {classes}"

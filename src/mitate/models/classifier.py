@@ -115,6 +115,7 @@ class Classifier:
                 with a warning when it is explained.
         """
         network = _uncompiled(network)
+        _check_weights(network)
         if any(weight.is_inference() for weight in network.parameters()):
             raise UsageError(
                 "this network was made under torch.inference_mode(), and such weights take no "
@@ -322,12 +323,26 @@ def _number_of_classes(network: nn.Module) -> int:
     return outputs
 
 
+def _check_weights(network: nn.Module) -> None:
+    """Refuse weights that have no values yet."""
+    weights = [*network.parameters(), *network.buffers()]
+    if any(nn.parameter.is_lazy(weight) for weight in weights):
+        raise UsageError(
+            "this network has lazy layers that have seen no input: run one batch through it first"
+        )
+    if any(weight.is_meta for weight in weights):
+        raise UsageError(
+            "weights of this network are on the meta device and have no values: load them, as by "
+            "network.to_empty(device='cpu') and load_state_dict"
+        )
+
+
 def _uncompiled(network: nn.Module) -> nn.Module:
     """The module inside what ``torch.compile`` gives."""
     return dict(network.named_children()).get("_orig_mod", network)
 
 
 def _first_logits(output: Any) -> Any:
-    if isinstance(output, tuple | list) and output:
+    if isinstance(output, tuple | list) and output and not hasattr(output, "logits"):
         return output[0]
     return getattr(output, "logits", output)

@@ -131,7 +131,12 @@ def fem(
     """Where channels rise above their mean by ``deviations``, weighted by that mean.
 
     The same for every class.
+
+    Raises:
+        UsageError: a negative number of deviations.
     """
+    if deviations < 0:
+        raise UsageError(f"deviations is {deviations:g}: use 0 or more")
     mean = activations.mean((-2, -1), keepdim=True)
     spread = activations.std((-2, -1), correction=0, keepdim=True)
     high = (activations > mean + deviations * spread).to(activations.dtype)

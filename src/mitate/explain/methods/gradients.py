@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, where
 
+from mitate.errors import UsageError
 from mitate.explain.methods.table import Cost, weighting
 
 Noisy = Callable[[int, float], Iterator[tuple[Tensor, Tensor]]]
@@ -119,8 +120,13 @@ def smoothgradcampp(
         noisy: gives activations and gradients of noisy images.
         samples: how many of them.
         spread: the noise's standard deviation, as a share of the image's range.
+
+    Raises:
+        UsageError: no sample, or a negative spread.
     """
     first = second = third = torch.zeros(())
+    if samples < 1:
+        raise UsageError(f"samples is {samples}: use 1 or more")
     for _, gradients in noisy(samples, spread):
         first = first + gradients / samples
         second = second + gradients.square() / samples

@@ -146,7 +146,12 @@ def sscam(
         scorer: runs the masked forwards.
         generators: of the noise, which all channels of an image share.
         spread: its standard deviation, on masks in [0, 1]; the paper's 2 drowns them.
+
+    Raises:
+        UsageError: a negative spread.
     """
+    if spread < 0:
+        raise UsageError(f"spread is {spread:g}: use 0 or more")
     live = varies(activations)
     size = scorer.images.shape[-2:]
     total = torch.zeros((), device=activations.device)

@@ -181,6 +181,11 @@ class Method:
         return not AT_A_LAYER.isdisjoint(self.needs)
 
     @property
+    def weights_channels(self) -> bool:
+        """Whether its maps are of channels, weighted."""
+        return "activations" in self.needs and not self.cost.per_cell
+
+    @property
     def needs_cells_alone(self) -> bool:
         """Whether of a layer it needs the number of cells alone, so that pixels would do."""
         return AT_A_LAYER.intersection(self.needs) == {"grid"}
@@ -217,7 +222,9 @@ class Method:
                 raise UsageError(self._unknown_option(name))
             kind = type(self.options[name])
             whole_for_float = kind is float and type(value) is int
-            if not (isinstance(value, kind) or whole_for_float):
+            told = isinstance(value, bool) and kind is not bool
+            endless = isinstance(value, float) and not math.isfinite(value)
+            if told or endless or not (isinstance(value, kind) or whole_for_float):
                 raise UsageError(
                     f"{self.name}'s option {name} takes a {kind.__name__}, not {value!r}"
                 )
@@ -362,6 +369,8 @@ def find_method(name: str) -> Method:
     Raises:
         UsageError: no such method; names the nearest.
     """
+    if not isinstance(name, str):
+        raise UsageError(f"method is {name!r}: give a name; `mitate methods` lists them all")
     plain = name.lower().replace("-", "").replace("_", "").replace(" ", "")
     if plain in METHODS:
         return METHODS[plain]
