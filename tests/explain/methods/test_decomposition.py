@@ -6,6 +6,7 @@ from torch import nn
 
 from mitate.errors import LayerError, UsageError
 from mitate.explain.explainer import Explainer
+from mitate.explain.methods import METHODS
 from mitate.models.classifier import Classifier
 from oracles import decompositions, gradients, networks
 
@@ -127,3 +128,21 @@ def test_cam_leaves_a_batch_norm_in_training_as_it_was(number: int) -> None:
         assert torch.equal(value, before[name]), name
     assert network.training
     torch.testing.assert_close(found.maps, Explainer(network.eval(), "cam")(images).maps)
+
+
+@pytest.mark.parametrize("method", ["eigencam", "kpcacam"])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_sign_where_channels_add_up_to_nothing(method: str, seed: int) -> None:
+    """Behind a plain layer norm their sum is rounding: one cell that stands out is positive."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randn(4, 6, 6, 12, generator=generator) * 0.3
+    direction = torch.randn(12, generator=generator)
+    tokens += direction * torch.rand(4, 6, 6, 1, generator=generator) * 0.1
+    tokens[:, 2, 3] += 4 * direction
+    centred = tokens - tokens.mean(-1, keepdim=True)  # which leaves rounding of either sign
+    classes = torch.zeros(4, 1, dtype=torch.long)
+    maps = METHODS[method].function(centred.permute(0, 3, 1, 2), classes)
+    assert (maps.flatten(1).argmax(1) == 2 * 6 + 3).all()
+    again = METHODS[method].function((centred + 1e-7).permute(0, 3, 1, 2), classes)
+    less = METHODS[method].function((centred - 1e-7).permute(0, 3, 1, 2), classes)
+    torch.testing.assert_close(again, less, rtol=1e-3, atol=1e-4)

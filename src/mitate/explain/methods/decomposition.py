@@ -56,7 +56,8 @@ def eigencam(
     """Activations on their first principal direction: the same for every class.
 
     The decomposition is the paper's, without centring (grad-cam centres over cells). Its sign,
-    which is arbitrary, is the one that points the way of the sum over channels.
+    which is arbitrary, is the one that points the way of the sum over channels; where that is zero,
+    as behind a plain layer norm, the one that makes what stands out positive.
     """
     maps = first_component(activations)
     kept = maps if signed else maps.relu()
@@ -114,7 +115,8 @@ def kpcacam(
     rows = activations.flatten(2).mT
     centred = rows - rows.mean(1, keepdim=True)
     products = centred @ centred.mT
-    flat = first_of_kernel(KERNELS[kernel](products, gamma or 1 / rows.shape[-1]), rows.sum(-1))
+    made = KERNELS[kernel](products, gamma or 1 / rows.shape[-1])
+    flat = first_of_kernel(made, rows.sum(-1), rows.abs().sum(-1))
     maps = flat.reshape(-1, 1, *activations.shape[-2:])
     return (maps if signed else maps.relu()).expand(-1, classes.shape[1], -1, -1).clone()
 
