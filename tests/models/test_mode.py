@@ -1,6 +1,9 @@
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
 from torch.utils.checkpoint import checkpoint
 
 from mitate import Classifier, Explainer
@@ -45,14 +48,24 @@ def test_checkpointing_is_off_within_and_on_again(flag: str) -> None:
     assert [getattr(layer, flag) for layer in network] == [True, False]
 
 
+class Stage(nn.Sequential):
+    """Of code of its own, which PyTorch compiles."""
+
+    def __init__(self, channels: int) -> None:
+        layers = nn.Conv2d(channels, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5)
+        super().__init__(*layers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) + 1
+
+
 class Checkpointed(nn.Module):
     """Calls ``torch.utils.checkpoint`` by itself, whatever its mode is."""
 
     def __init__(self, reentrant: bool | None) -> None:
         super().__init__()
         self.reentrant = reentrant
-        self.first = self._stage(3)
-        self.second = self._stage(4)
+        self.first, self.second = Stage(3), Stage(4)
         self.head = nn.Linear(4, 3)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -62,11 +75,6 @@ class Checkpointed(nn.Module):
             else:
                 images = checkpoint(stage, images, use_reentrant=self.reentrant)
         return self.head(images.mean((-2, -1)))
-
-    @staticmethod
-    def _stage(channels: int) -> nn.Sequential:
-        layers = nn.Conv2d(channels, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5)
-        return nn.Sequential(*layers)
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
@@ -108,6 +116,36 @@ def test_a_network_checkpoints_again_afterwards(reentrant: bool) -> None:
     network.first.register_forward_pre_hook(lambda *_: counts.append(1))
     network(images.requires_grad_()).sum().backward()
     assert len(counts) == 2
+
+
+@pytest.mark.parametrize("how", ["in place", "a part", "wrapped part", "its forward"])
+def test_what_was_compiled_runs_as_it_was_written(how: str) -> None:
+    """And by its compiled code again afterwards, which is not made anew."""
+    torch.manual_seed(0)
+    plain, images = Checkpointed(None).eval(), torch.rand(2, 3, 16, 16)
+    network = copy.deepcopy(plain)
+    counter = CompileCounter()
+    match how:
+        case "in place":
+            network.compile(backend=counter)
+        case "a part":
+            network.second.compile(backend=counter)
+        case "wrapped part":
+            network.second = torch.compile(network.second, backend=counter)
+        case "its forward":
+            network.forward = torch.compile(network.forward, backend=counter)
+    with torch.no_grad():
+        network(images)
+    compiled = counter.frame_count
+    assert compiled
+    for method in ("gradcam", "scorecam", "ablationcam"):
+        wanted = Explainer(plain, method, "first")(images).maps
+        torch.testing.assert_close(Explainer(network, method, "first")(images).maps, wanted)
+    assert counter.frame_count == compiled
+    torch._dynamo.reset()
+    with torch.no_grad():
+        network(images)
+    assert counter.frame_count > compiled
 
 
 def test_after_an_exception_too() -> None:

@@ -58,7 +58,7 @@ PROBABILITIES = (
     "Leave out the softmax, or give Classifier.from_module(network, "
     "output=lambda p: p.clamp_min(1e-12).log())"
 )
-NEAR_ONE = 1e-2  # half precision adds up so
+NEAR_ONE, ROUNDINGS = 1e-5, 8  # of half precision so many of its own
 # Evidence that tells of its own forwards.
 COUNTED = {"scorer", "suffix", "noisy", "slopes", "guided", "fullgradients"}
 PIXELS = "pixels"  # in the place of a layer's name
@@ -489,8 +489,9 @@ class Explainer:
         """Tell, once, of scores that a softmax has been through."""
         if self._told or self.classifier.task != "single-label":
             return
-        apart = (logits.float().sum(1) - 1).abs().max()
-        if bool((logits >= 0).all()) and float(apart) < NEAR_ONE:
+        apart = (logits.double().sum(1) - 1).abs().max()
+        rounding = max(NEAR_ONE, ROUNDINGS * torch.finfo(logits.dtype).eps)
+        if bool((logits >= 0).all()) and float(apart) < rounding:
             self._told = True
             warnings.warn(PROBABILITIES, MitateWarning, stacklevel=2)
 

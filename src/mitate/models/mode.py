@@ -1,7 +1,8 @@
 """How a network is run: in evaluation mode and at full speed, and left as it was."""
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -38,11 +39,9 @@ def evaluating(network: nn.Module) -> Iterator[None]:
         return
     with switched_off(network):
         token = _evaluated.set((*_evaluated.get(), network))
+        quick = nullcontext() if _written.get() or _fusing.get() else quick_linears()
         try:
-            with (
-                _without_checkpoints(),
-                nullcontext() if _written.get() or _fusing.get() else quick_linears(),
-            ):
+            with _without_checkpoints(), _without_compiler(network), quick:
                 yield
         finally:
             _evaluated.reset(token)
@@ -65,6 +64,36 @@ def switched_off(network: nn.Module) -> Iterator[None]:
         finally:
             for module, flag in switched:
                 setattr(module, flag, True)
+
+
+@contextmanager
+def _as_it_was() -> Iterator[None]:
+    """Run what ``torch.compile`` made as it was written, and let it be traced."""
+    from torch._dynamo import config
+
+    with torch.compiler.set_stance("force_eager"), config.patch(error_on_nested_fx_trace=False):
+        yield
+
+
+_uncompiled = Together(_as_it_was)
+
+
+def _without_compiler(network: nn.Module) -> AbstractContextManager[Any]:
+    """Put off compiled code of a network's parts: hooks make it begin anew.
+
+    Its backward, moreover, frees what a second class needs.
+    """
+    if "torch._dynamo" in sys.modules and any(map(_is_compiled, network.modules())):
+        return _uncompiled()
+    return nullcontext()
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    """Whether a module was wrapped, or compiled in place, by itself or by its forward."""
+    own = vars(module)
+    wrapped = "_orig_mod" in own.get("_modules", {})
+    forward = getattr(own.get("forward"), "_torchdynamo_orig_callable", None)
+    return wrapped or forward is not None or own.get("_compiled_call_impl") is not None
 
 
 class _Plain:
