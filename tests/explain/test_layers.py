@@ -5,9 +5,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
-from mitate import imports
+from mitate import Explainer, imports
 from mitate.errors import LayerError
 from mitate.explain.grid import Grid, faded_noise
 from mitate.explain.layers import (
@@ -363,3 +363,30 @@ def test_a_network_that_hides_its_layers() -> None:
     traced = torch.jit.trace(torch.nn.Conv2d(3, 4, 3), image)
     with pytest.raises(LayerError, match="TorchScript module does not let its layers be watched"):
         automatic(traced, image, read=first)
+
+
+class Perceiver(nn.Module):
+    """Sixteen learned latents ask the patches: as many as a grid has cells, and none of them one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.latents = nn.Parameter(0.1 * torch.randn(16, 8))
+        self.patches = nn.Conv2d(3, 8, 4, stride=4)
+        self.asking = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.patches(images).flatten(2).mT
+        latents = self.latents.expand(len(images), -1, -1)
+        latents = latents + self.asking(latents, tokens, tokens, need_weights=False)[0]
+        return self.head(self.norm(self.block(latents)).mean(1))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_learned_queries_are_no_grid(seed: int) -> None:
+    torch.manual_seed(seed)
+    network, images = Perceiver().eval(), torch.rand(1, 3, 32, 32)
+    assert automatic(network, images, read=first).name == "patches"
+    with pytest.raises(LayerError, match="look elsewhere than where they stand"):
+        Explainer(network, layer="norm")(images)

@@ -121,25 +121,29 @@ def readings(
     return tuple(sorted(believed, key=lambda grid: _mismatch(grid, input_size)))
 
 
-def is_astray(plain: Tensor, noisy: Tensor, *faded: Tensor) -> bool:
+def is_astray(plain: Tensor, noisy: Tensor, *faded: Tensor, learned: bool = False) -> bool:
     """Tell whether the cells of (1, c, h, w) look elsewhere than where they stand.
 
     The share of a cell's change that is left when the noise in the image fades in along an axis is
     how far along this axis lies what the cell looks at. Cells out of order (a network that sorts
     its tokens by windows) spread over the image and do not follow their rows or columns; cells that
-    look at everything alike do not spread, and are in no wrong place.
+    look at everything alike do not spread, and are in no wrong place, unless they may be learned
+    queries, which stand in none.
 
     Args:
         plain: what a layer gives for an image.
         noisy: for the image with noise all over.
         *faded: for the noise faded in from top to bottom, and from left to right.
+        learned: whether they are as many as the network has learned queries.
     """
     start, *rest = (at_least_single(given) for given in (plain, noisy, *faded))
     change, *left = (given - start for given in rest)
     energy = change.square().sum(1)
-    if not energy.isfinite().all() or not energy.any():
+    if not energy.isfinite().all():
         return False
-    weights = energy / energy.sum()
+    if not energy.any():
+        return learned
+    weights, spreads = energy / energy.sum(), False
     for axis, remainder in zip((-2, -1), left, strict=True):
         looked_at = (remainder * change).sum(1) / energy.clamp_min(energy.max() * 1e-12)
         stand = _ramp(energy, axis).expand_as(energy)
@@ -149,7 +153,8 @@ def is_astray(plain: Tensor, noisy: Tensor, *faded: Tensor) -> bool:
         expected = spread * (weights * stand.square()).sum().sqrt()
         if spread > FAR and follow < ASTRAY * expected:
             return True
-    return False
+        spreads = spreads or bool(spread > FAR)
+    return learned and not spreads
 
 
 def faded_noise(inputs: Tensor) -> tuple[Tensor, ...]:

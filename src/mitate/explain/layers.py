@@ -30,6 +30,7 @@ POOLING = (
 )
 ATTENTION = re.compile(r"[aA]tt(n|ention)?(?![a-z])")
 TOKEN = re.compile(r"token|cls|class_?emb|regist|prompt", re.IGNORECASE)
+QUERIES = re.compile(r"latent|quer(y|ies)|slots?(_|$)", re.IGNORECASE)
 MOST_OF_THE_NETWORK = 2 / 3
 EATS_ITS_GRID = 1 / 3
 LOOKED_AT = 8  # layers at first, then twice as many each time
@@ -235,6 +236,15 @@ def possible_prefixes(network: nn.Module) -> tuple[int, ...]:
     return tuple(sorted(sums))
 
 
+def _learned_queries(network: nn.Module) -> set[int]:
+    """How many queries the network has learned: a Perceiver's latents, a DETR's object queries."""
+    return {
+        parameter.shape[-2]
+        for name, parameter in network.named_parameters()
+        if parameter.ndim > 1 and any(map(QUERIES.search, name.split(".")[-2:]))
+    }
+
+
 def _size(inputs: Tensor) -> tuple[int, ...]:
     return tuple(int(side) for side in inputs.shape[2:])
 
@@ -394,8 +404,15 @@ def _look(
     network: nn.Module, inputs: Tensor, places: Sequence[tuple[Place, tuple[Grid, ...]]], read: Read
 ) -> None:
     taps = [place for place, _ in places]
-    images = faded_noise(inputs)
+    images, queries = faded_noise(inputs), _learned_queries(network)
     given = [tapped_forward(network, image, taps, read=read).activations for image in images]
     for (place, grids), outputs in zip(places, zip(*given, strict=True), strict=True):
-        fitting = (grid for grid in grids if not is_astray(*map(grid.faced, outputs)))
+        fitting = (
+            grid
+            for grid in grids
+            if not is_astray(
+                *map(grid.faced, outputs),
+                learned=grid.layout == "tokens" and grid.prefix + grid.cells in queries,
+            )
+        )
         _seen.setdefault(place.module, {})[place.call, grids] = next(fitting, None)
