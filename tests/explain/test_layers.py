@@ -366,7 +366,7 @@ def test_a_network_that_hides_its_layers() -> None:
 
 
 class Perceiver(nn.Module):
-    """Sixteen learned latents ask the patches: as many as a grid has cells, and none of them one."""
+    """Sixteen learned latents ask the patches: as many as cells of a grid, and none is one."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -86,12 +86,17 @@ class Compiled(Explainer):
         self.backend = checked_backend(backend)
         self.top_k = checked_top_k(top_k, len(self.classifier.class_names))
         missing = [need for need in self.method.needs if need not in TRACEABLE]
-        self.is_traceable = not missing
+        self.is_traceable = not missing and not self.method.iterates
         self._start()
-        if missing and not self._quick:
+        if not self.is_traceable and not self._quick:
+            why = (
+                f"needs {' and '.join(missing)}, which no static graph gives"
+                if missing
+                else "repeats itself, and a static graph of all that is slower"
+            )
             warnings.warn(
-                f"{self.method.name} needs {' and '.join(missing)}, which no static graph gives: "
-                "it runs as mitate.Explainer runs it, which gives the same and is no faster",
+                f"{self.method.name} {why}: it runs as mitate.Explainer runs it, which gives the "
+                "same and is no faster",
                 MitateWarning,
                 stacklevel=3,
             )

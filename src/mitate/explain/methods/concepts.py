@@ -16,6 +16,7 @@ SWEEPS = 60
     family="decomposition",
     cost=Cost(1, per_class=2),
     cite="Collins et al. 2018, arXiv:1806.10206",
+    iterates=True,
 )
 def dff(
     activations: Float[Tensor, "b c h w"],

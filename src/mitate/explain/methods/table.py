@@ -143,7 +143,8 @@ class Method:
     """A way to make a map: a pure function and what is known about it.
 
     ``needs`` are the names of the function's positional arguments, all of them in ``EVIDENCE``.
-    With ``own_grid`` the map's grid is the method's own; otherwise it is a layer's.
+    With ``own_grid`` the map's grid is the method's own; otherwise it is a layer's. ``iterates``
+    tells that it repeats itself so often that a static graph of it would be slower.
     """
 
     name: str
@@ -154,6 +155,7 @@ class Method:
     cite: str
     options: Mapping[str, Any]
     own_grid: bool = False
+    iterates: bool = False
 
     @property
     def summary(self) -> str:
@@ -279,7 +281,13 @@ EXPLAINER_KEYWORDS = (
 
 
 def method(
-    name: str, *, family: str, cost: Cost, cite: str, own_grid: bool = False
+    name: str,
+    *,
+    family: str,
+    cost: Cost,
+    cite: str,
+    own_grid: bool = False,
+    iterates: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a pure function that gives maps (b, k, h, w), or maps and an ``Estimate`` of them.
 
@@ -288,7 +296,9 @@ def method(
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         needs, options = _signature(function)
-        METHODS[name] = Method(name, function, needs, family, cost, cite, options, own_grid)
+        METHODS[name] = Method(
+            name, function, needs, family, cost, cite, options, own_grid, iterates
+        )
         return function
 
     return register
