@@ -132,7 +132,6 @@ class Explainer:
         self.batch_size = batch_size
         self.seed = int(seed)
         self.show_progress = show_progress
-        self.fusion = checked_fusion(fusion, self.method)
         self.contrast = checked_contrast(against, strength, self.classifier.class_names)
         if self.contrast is not None and not self.method.contrasts:
             raise UsageError(
@@ -148,7 +147,9 @@ class Explainer:
         self.differentiable = differentiable
         self.augment = augment
         self.layers = split(chosen.layer)
-        if fusion and len(self.layers) == 1:
+        several = len(self.layers) > 1
+        self.fusion = checked_fusion(fusion, self.method) if several or fusion else ""
+        if fusion and not several:
             raise UsageError(
                 "fusion is of several layers, and one is named: give layer='blocks.1 + auto', or "
                 "leave out fusion"
@@ -445,7 +446,7 @@ class Explainer:
             seed=self.seed,
             cost=self._spent(sum(told) / len(inputs), evidence) if counted else planned,
             task=self.classifier.task,
-            fusion=self.fusion if len(evidence) > 1 else "",
+            fusion=self.fusion,
             estimate=estimate,
         )
 
