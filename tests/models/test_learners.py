@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from mitate import imports
-from mitate.errors import ClassifierError
+from mitate.errors import ClassifierError, MitateWarning
 from mitate.explain.explainer import Explainer
 from mitate.models.classifier import Classifier
 from mitate.models.learners import is_learner
@@ -125,10 +125,76 @@ def test_the_last_size_counts(learner, vision) -> None:
     assert Classifier.from_learner(learn).preprocessing.size == (48, 64)
 
 
-def test_random_crops_are_centred(learner, vision) -> None:
+def test_random_crops_are_the_middle_of_a_larger_photo(learner, vision) -> None:
     learn = learner(item_tfms=vision.RandomResizedCrop(64))
     settings = Classifier.from_learner(learn).preprocessing
-    assert (settings.size, settings.resize) == ((64, 64), "crop")
+    assert (settings.size, settings.resize) == ((64, 64), "squash")
+    assert settings.crop_fraction == pytest.approx(64 / 80)
+
+
+def resizings(vision) -> dict[str, object]:
+    return {
+        "squish": vision.Resize(64, method="squish"),
+        "crop": vision.Resize((48, 64)),
+        "nearest": vision.Resize(64, method="squish", resamples=(Image.Resampling.NEAREST, 0)),
+        "reflected": vision.Resize((64, 96), method="pad"),
+        "on black": vision.Resize((64, 96), method="pad", pad_mode="zeros"),
+        "drawn out": vision.Resize((64, 96), method="pad", pad_mode="border"),
+        "random crop": vision.RandomResizedCrop(64),
+    }
+
+
+@pytest.mark.parametrize(
+    "kind", ["squish", "crop", "nearest", "reflected", "on black", "drawn out", "random crop"]
+)
+def test_the_input_is_that_of_fastai(learner, vision, photos: Path, kind: str) -> None:
+    learn = learner(item_tfms=resizings(vision)[kind])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", MitateWarning)
+        classifier = Classifier.from_learner(learn)
+    paths = sorted(photos.rglob("*.png"))[:4]
+    (theirs,) = learn.dls.test_dl(paths, bs=4).one_batch()
+    mine = classifier.inputs([Image.open(path) for path in paths])
+    apart = (mine - torch.Tensor(theirs.cpu())).abs().mean()
+    assert apart < 0.05, float(apart)  # smooth photos, and half a pixel of rounding
+
+
+def test_what_a_learner_does_besides_is_told(learner, vision) -> None:
+    class Grey(vision.Transform):
+        def encodes(self, image: vision.PILImage):
+            return vision.PILImage.create(image.convert("L").convert("RGB"))
+
+    learn = learner(item_tfms=[vision.Resize(64), Grey()])
+    before = learn.dls.valid.after_item.split_idx
+    with pytest.warns(MitateWarning, match=r"something else than .* differs from fastai's"):
+        Classifier.from_learner(learn)
+    assert learn.dls.valid.after_item.split_idx == before
+    two = learner(item_tfms=vision.Resize((96, 64)), batch_tfms=vision.aug_transforms(size=64))
+    with pytest.warns(MitateWarning, match="something else"):
+        Classifier.from_learner(two)
+
+
+def test_a_grey_learner(vision, photos: Path) -> None:
+    block = vision.DataBlock(
+        (vision.ImageBlock(vision.PILImageBW), vision.MultiCategoryBlock),
+        get_items=vision.get_image_files,
+        get_y=lambda path: [path.parent.name],
+        item_tfms=vision.Resize(64, method="squish"),
+    )
+    loaders = block.dataloaders(photos, bs=4, num_workers=0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+    ).append(torch.nn.Linear(4, 3))
+    learn = vision.Learner(loaders, network, loss_func=torch.nn.MultiLabelSoftMarginLoss())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", MitateWarning)
+        classifier = Classifier.from_learner(learn)
+    assert classifier.preprocessing.mean == (0.0,)
+    assert classifier.task == "multi-label"
+    path = sorted(photos.rglob("*.png"))[0]
+    made = Explainer(classifier)([path], top_k=1)
+    expected = predicted(learn, [path]).sigmoid()
+    torch.testing.assert_close(made.logits.sigmoid(), torch.Tensor(expected), atol=1e-4, rtol=0)
 
 
 def test_without_normalisation(learner) -> None:

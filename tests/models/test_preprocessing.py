@@ -185,3 +185,25 @@ def test_every_interpolation(interpolation: str) -> None:
 def test_settings_that_make_no_sense(unchecked, settings: dict, message: str) -> None:
     with pytest.raises(ClassifierError, match=message):
         Preprocessing(**settings)
+
+
+@pytest.mark.parametrize(
+    ("padding", "mode"), [("edge", "edge"), ("reflection", "reflect"), ("black", "constant")]
+)
+def test_what_is_put_around_a_photo(padding: str, mode: str) -> None:
+    """Of the photo, of its mask, and of what is shown, the same."""
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 4, 3), dtype=np.uint8))
+    made = Preprocessing(size=(8, 12), resize="pad", padding=padding)
+    around = [(0, 0), (4, 4), (0, 0)]
+    expected = np.pad(np.asarray(photo), around, mode=mode)
+    assert np.array_equal(made.pixels(photo), expected)
+    assert np.array_equal(np.asarray(made.view(photo)), expected)
+    mask = np.random.default_rng(1).random((8, 4)).astype(np.float32)
+    assert np.array_equal(made.mask(mask), np.pad(mask, around[:2], mode=mode))
+    restored = made.restored(made.mask(mask), photo.size)
+    assert np.allclose(restored, mask, atol=1e-6)
+
+
+def test_an_unknown_padding(unchecked) -> None:
+    with pytest.raises(ClassifierError, match="padding 'blue' must be one of mean, black"):
+        Preprocessing(padding="blue")

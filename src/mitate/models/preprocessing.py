@@ -1,7 +1,7 @@
 """From a photo to the network's input, and back to the picture of what the network saw."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -14,9 +14,12 @@ from mitate.errors import ClassifierError
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 Resize = Literal["squash", "crop", "pad"]
+Padding = Literal["mean", "black", "edge", "reflection"]
 Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos"]
 ChannelOrder = Literal["RGB", "BGR"]
-RESAMPLING = {
+PADDINGS = get_args(Padding)
+DRAWN_OUT: dict[str, Literal["edge", "reflect"]] = {"edge": "edge", "reflection": "reflect"}
+RESAMPLING: dict[Interpolation, Image.Resampling] = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "nearest": Image.Resampling.NEAREST,
@@ -31,7 +34,7 @@ class Preprocessing:
     Attributes:
         size: height and width of the input in pixels.
         resize: ``squash`` the photo to the size; ``crop`` the largest centred part of the size's
-            aspect; ``pad`` the whole photo with its edges in the mean colour.
+            aspect; ``pad`` the whole photo.
         crop_fraction: the share of each side that ``squash`` and ``crop`` keep (timm's
             ``crop_pct``).
         interpolation: ``bilinear``, ``bicubic`` or ``lanczos``, antialiased, or ``nearest``.
@@ -39,6 +42,8 @@ class Preprocessing:
         std: divides each channel.
         channel_order: ``BGR`` where the network reads blue first; ``mean`` and ``std`` stay in the
             order red, green, blue.
+        padding: what ``pad`` puts around the photo: the ``mean`` colour, ``black``, its ``edge``
+            drawn out, or its ``reflection``.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -48,6 +53,7 @@ class Preprocessing:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     channel_order: ChannelOrder = "RGB"
+    padding: Padding = "mean"
 
     def __post_init__(self) -> None:
         problem = self._problem()
@@ -59,6 +65,8 @@ class Preprocessing:
             return f"size {self.size} must be (height, width) of 1 or more"
         if self.resize not in ("squash", "crop", "pad"):
             return f"resize {self.resize!r} must be squash, crop or pad"
+        if self.padding not in PADDINGS:
+            return f"padding {self.padding!r} must be one of {', '.join(PADDINGS)}"
         if self.interpolation not in RESAMPLING:
             return f"interpolation {self.interpolation!r} must be one of {', '.join(RESAMPLING)}"
         if not 0 < self.crop_fraction <= 1:
@@ -151,9 +159,22 @@ class Preprocessing:
         self, photo: Image.Image, size: tuple[int, int], resample: Image.Resampling
     ) -> Image.Image:
         place, inner = self._inside(photo.size, size)
+        if self.padding in DRAWN_OUT:
+            return self._drawn_out(photo.resize(inner, resample), place, size)
         canvas = Image.new(photo.mode, size, self._padding(photo.mode))
         canvas.paste(photo.resize(inner, resample), place)
         return canvas
+
+    def _drawn_out(
+        self, inner: Image.Image, place: tuple[int, int], size: tuple[int, int]
+    ) -> Image.Image:
+        pixels = np.asarray(inner)
+        sides = [
+            (before, whole - before - own)
+            for before, whole, own in zip(place[::-1], size[::-1], pixels.shape, strict=False)
+        ]
+        around = [*sides, *[(0, 0)] * (pixels.ndim - 2)]
+        return Image.fromarray(np.pad(pixels, around, mode=DRAWN_OUT[self.padding]))
 
     def _inside(
         self, photo: tuple[int, int], size: tuple[int, int]
@@ -164,6 +185,8 @@ class Preprocessing:
         return ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2), inner
 
     def _padding(self, mode: str) -> Any:
+        if self.padding == "black":
+            return 0
         levels = tuple(round(255 * level) for level in self.mean)
         return levels if mode == "RGB" and len(levels) == 3 else 0
 

@@ -10,16 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 
 from mitate.errors import ClassifierError
 from mitate.models.configs import input_channels_of, input_size
 from mitate.models.preprocessing import Interpolation, Preprocessing, Resize
+from mitate.models.probes import PROBES, TOLERANCE, probe
 
 Size = tuple[int, int]
 RESAMPLING: dict[int, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
-PROBES = ((320, 240), (240, 320))
-LEVELS = 2.0
 WARPING = 384  # ConvNeXt's processor crops below this size and squashes from it on
 INSTEAD = (
     "load the network with transformers and give mitate.Classifier.from_module(network, "
@@ -172,9 +170,9 @@ def _by_channel(values: Any, channels: int) -> tuple[float, ...]:
 def _check_alike(kind: str, processor: Any, ours: Preprocessing, channels: int) -> None:
     """Within two levels of 255 and half a pixel of the input, which rounding to pixels moves."""
     std = torch.tensor(ours.std)[:, None, None]
-    tolerance = LEVELS / 255 + 0.5 / min(ours.size)
+    tolerance = TOLERANCE + 0.5 / min(ours.size)
     for size in PROBES:
-        photo = _probe(size)
+        photo = probe(size)
         try:
             given = photo.convert("L") if channels == 1 else photo
             theirs = processor(images=given, return_tensors="pt")["pixel_values"][0]
@@ -185,15 +183,6 @@ def _check_alike(kind: str, processor: Any, ours: Preprocessing, channels: int) 
             raise _refused(kind, f"gives inputs of shape {tuple(theirs.shape)}")
         if float(((theirs - mine) * std).abs().mean()) > tolerance:
             raise _refused(kind, "changes photos in a way of its own")
-
-
-def _probe(size: Size) -> Image.Image:
-    """A photo without edges, with another slope in each channel."""
-    width, height = size
-    y, x = np.mgrid[:height, :width]
-    across, down = x / (width - 1), y / (height - 1)
-    channels = np.stack([across, down, 0.25 + 0.5 * (1 - across) * down], -1)
-    return Image.fromarray((255 * channels).round().astype(np.uint8))
 
 
 def _refused(kind: str, what: str) -> ClassifierError:

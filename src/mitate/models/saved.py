@@ -18,7 +18,13 @@ from mitate.errors import ClassifierError, WeightsError
 from mitate.files import unfinished, write_text
 from mitate.models.architecture import build, describe
 from mitate.models.decoder import Decoder
-from mitate.models.preprocessing import ChannelOrder, Interpolation, Preprocessing, Resize
+from mitate.models.preprocessing import (
+    ChannelOrder,
+    Interpolation,
+    Padding,
+    Preprocessing,
+    Resize,
+)
 from mitate.models.tasks import Task
 from mitate.models.trial import probe
 from mitate.models.weights import load_into, read_weights, sha256
@@ -47,6 +53,7 @@ class PreprocessingFile(BaseModel):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     channel_order: ChannelOrder = "RGB"
+    padding: Padding = "mean"
 
 
 class DecoderFile(BaseModel):
