@@ -1,3 +1,5 @@
+import os
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -8,7 +10,9 @@ import torch
 from torch import nn
 
 from mitate import imports
-from mitate.errors import ClassifierError, UnsafePickleError, UsageError
+from mitate.errors import ClassifierError, MitateWarning, UnsafePickleError, UsageError
+from mitate.models import pickles
+from mitate.models.classifier import Classifier
 from mitate.models.pickles import convert
 from mitate.models.weights import sha256
 
@@ -55,7 +59,8 @@ def test_another_sha_is_refused(tmp_path: Path, trust: str) -> None:
 
 def test_a_module_of_torchs_own_layers(tmp_path: Path) -> None:
     network = plain().eval()
-    classifier = converted(pickled(tmp_path / "a.pth", network), classes=("良", "不良"))
+    with pytest.warns(MitateWarning, match="does not tell the preprocessing"):
+        classifier = converted(pickled(tmp_path / "a.pth", network), classes=("良", "不良"))
     images = torch.randn(2, 3, 8, 8)
     with torch.no_grad():
         torch.testing.assert_close(classifier.logits(images), network(images))
@@ -67,7 +72,8 @@ def test_a_module_of_torchs_own_layers(tmp_path: Path) -> None:
 def test_a_module_of_timm_in_a_checkpoint(tmp_path: Path) -> None:
     network = imports.timm().create_model("test_convnext", num_classes=3).eval()
     path = pickled(tmp_path / "a.pth", {"model": network, "epoch": 3})
-    classifier = convert(path, tmp_path / "out", trust=f"SHA256:{sha256(path).upper()}")
+    with pytest.warns(MitateWarning, match="classes are called class 0"):
+        classifier = convert(path, tmp_path / "out", trust=f"SHA256:{sha256(path).upper()}")
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(classifier.logits(images), network(images))
@@ -114,6 +120,69 @@ def test_a_pickle_without_a_network(tmp_path: Path) -> None:
         converted(path)
 
 
+class Runs:
+    def __reduce__(self):
+        return os.system, ("exit",)
+
+
+def test_what_can_reach_commands_comes_first(tmp_path: Path) -> None:
+    """However many harmless names a pickle has."""
+    path = pickled(tmp_path / "a.pkl", [plain(), Harmful(tmp_path / "harmed"), Runs()])
+    with pytest.raises(UnsafePickleError) as caught:
+        convert(path, tmp_path / "out", trust=None)
+    first, _, rest = str(caught.value).partition("; not of fastai")
+    assert "WHAT CAN REACH COMMANDS, FILES OR THE NET: " in first
+    assert f"{os.system.__module__}.system" in first
+    assert "Linear" not in first + rest
+
+
+@pytest.mark.parametrize(
+    "name", ["fastcore.xtras.run", "torch.hub.load", "builtins.eval", "nt.system", "shutil.rmtree"]
+)
+def test_names_that_reach(name: str) -> None:
+    assert pickles._reaches(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["torch.nn.modules.linear.Linear", "PIL.Image.Image", "fastai.data.load.DataLoader"]
+)
+def test_names_that_do_not(name: str) -> None:
+    assert not pickles._reaches(name)
+
+
+def test_a_pickle_that_torch_did_not_write(tmp_path: Path) -> None:
+    network = plain().eval()
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(network))
+    with pytest.warns(MitateWarning) as told:
+        classifier = converted(tmp_path / "a.pkl")
+    said = " ".join(str(one.message) for one in told)
+    assert "the pickle does not tell the preprocessing: ImageNet's" in said
+    assert "classes are called class 0, class 1 …: name them in order" in said
+    images = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(classifier.logits(images), network(images))
+
+
+def test_another_number_of_names_than_scores(tmp_path: Path) -> None:
+    path = pickled(tmp_path / "a.pth", plain())
+    with pytest.raises(ClassifierError, match="gives 2 scores, and there are 3 classes: name 2"):
+        converted(path, classes=("a", "b", "c"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_learn_save_wrote(tmp_path: Path) -> None:
+    held = {"model": plain().state_dict(), "opt": {"state": [1, 2], "kind": Path("x")}}
+    with pytest.raises(ClassifierError, match=r"as learn\.save\(\) writes them.*learn\.export"):
+        converted(pickled(tmp_path / "a.pth", held))
+
+
+def test_a_folder_called_as_a_pickle(tmp_path: Path) -> None:
+    path = pickled(tmp_path / "a.pth", plain())
+    with pytest.warns(MitateWarning):
+        made = convert(path, tmp_path / "out.pkl", trust=sha256(path))
+    assert Classifier.load(tmp_path / "out.pkl").class_names == made.class_names
+
+
 @pytest.mark.parametrize("inside", [lambda state: state, lambda state: {"state_dict": state}])
 @pytest.mark.parametrize("trust", [None, "0" * 64])
 def test_weights_alone_need_no_trust(tmp_path: Path, trust, inside) -> None:
@@ -128,7 +197,7 @@ def test_no_pickle_and_no_file(tmp_path: Path) -> None:
     (tmp_path / "a.pkl").write_text("hello")
     with pytest.raises(ClassifierError, match="is not a pickle"):
         convert(tmp_path / "a.pkl", tmp_path / "out", trust=None)
-    with pytest.raises(ClassifierError, match="could not be converted"):
+    with pytest.raises(ClassifierError, match="is not a pickle"):
         converted(tmp_path / "a.pkl")
     with pytest.raises(UsageError, match="no file at"):
         convert(tmp_path / "b.pkl", tmp_path / "out", trust=None)

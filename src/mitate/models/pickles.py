@@ -7,8 +7,12 @@ SHA-256 the user passed, and what comes out is written as plain data and safeten
 import hashlib
 import io
 import json
+import pickle
+import re
 import subprocess
 import sys
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +20,33 @@ import torch
 from torch import nn
 
 from mitate import imports
-from mitate.errors import ClassifierError, MitateError, UnsafePickleError, UsageError
+from mitate.data.wording import counted
+from mitate.errors import (
+    ClassifierError,
+    MitateError,
+    MitateWarning,
+    UnsafePickleError,
+    UsageError,
+)
+from mitate.models import saved
 from mitate.models.classifier import Classifier
 from mitate.models.learners import from_learner, is_learner
+from mitate.models.trial import probe
 from mitate.models.weights import pickle_globals, read_weights, sha256
 
-HARMLESS = ("torch", "collections", "numpy", "fastai", "fastcore", "timm", "pathlib", "functools")
+USUAL = ("torch", "collections", "numpy", "fastai", "fastcore", "timm", "pathlib", "functools")
+ZIP = b"PK\x03\x04"
+MAGIC = torch.serialization.MAGIC_NUMBER.to_bytes(10, "little")  # of torch's older files
+# Of these modules any name, and of any module these names, reach for commands, files or the net.
+REACHING_MODULES = re.compile(
+    r"(os|posix|nt|subprocess|shutil|sys|socket|ctypes|importlib|runpy|pty|code|codeop|webbrowser|"
+    r"urllib|http|ftplib|requests|multiprocessing|signal|pickle|marshal|tempfile|glob)(\.|$)"
+)
+REACHING_NAMES = re.compile(
+    r"(system|popen\w*|run\w*|spawn\w*|exec\w*|eval|compile|call|check_call|check_output|open|input|"
+    r"__import__|import_module|loads?|load_\w+|download\w*|url\w+|untar\w*|rmtree|remove|unlink|touch|"
+    r"rename|replace|write\w*|mk\w*dirs?|attrgetter|methodcaller)$"
+)
 
 
 def convert(
@@ -49,8 +74,9 @@ def convert(
             f"torchvision:NAME@{source}, in the place of a classifier"
         )
     digest = sha256(source)
+    warning = _warning(source, digest)
     if trust is None:
-        raise UnsafePickleError(_warning(source, digest))
+        raise UnsafePickleError(warning)
     if trust.lower().removeprefix("sha256:") != digest:
         raise UnsafePickleError(
             f"the SHA-256 of {source} is {digest}, not the one that you trust: this is another file"
@@ -66,12 +92,16 @@ def convert(
     if finished.returncode != 0:
         lines = finished.stderr.strip().splitlines() or ["it ended without a word"]
         raise ClassifierError(f"{source.name} could not be converted: {lines[-1]}")
+    for message in json.loads(finished.stdout.splitlines()[-1]):
+        warnings.warn(message, MitateWarning, stacklevel=2)
     return Classifier.load(folder)
 
 
 def _holds_weights_alone(source: Path) -> bool:
     try:
-        return bool(read_weights(source))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # PyTorch's, of a pickle's protocol
+            return bool(read_weights(source))
     except MitateError:
         return False
 
@@ -81,12 +111,22 @@ def _warning(source: Path, digest: str) -> str:
         names = pickle_globals(source)
     except Exception as exc:  # not a pickle at all
         raise ClassifierError(f"{source} is not a pickle: {exc}") from exc
-    foreign = [name for name in names if name.split(".")[0] not in HARMLESS]
-    shown = ", ".join((foreign or list(names))[:6]) or "nothing"
+    reaching = [name for name in names if _reaches(name)]
+    foreign = [name for name in names if name.split(".")[0] not in USUAL and name not in reaching]
+    told = [f"it imports {counted(len(names), 'name')}"]
+    if reaching:
+        told.append(f"WHAT CAN REACH COMMANDS, FILES OR THE NET: {', '.join(reaching)}")
+    if foreign:
+        told.append(f"not of fastai, torch or numpy: {', '.join(foreign)}")
     return (
-        f"{source.name} is a pickle and would run code; it imports {len(names)} names, among them "
-        f"{shown}. If you trust where it comes from, pass --trust-pickle {digest}"
+        f"{source.name} is a pickle and would run code; {'; '.join(told)}. If you trust where it "
+        f"comes from, pass --trust-pickle {digest}"
     )
+
+
+def _reaches(name: str) -> bool:
+    module, _, last = name.rpartition(".")
+    return bool(REACHING_MODULES.match(module) or REACHING_NAMES.match(last))
 
 
 def _convert_here(job: dict[str, Any]) -> None:
@@ -98,19 +138,67 @@ def _convert_here(job: dict[str, Any]) -> None:
     if isinstance(loaded, dict) and isinstance(loaded.get("model"), nn.Module):
         loaded = loaded["model"]
     if is_learner(loaded):
-        classifier = from_learner(loaded)
+        classifier = _of_learner(loaded, job["classes"])
     elif isinstance(loaded, nn.Module):
-        classifier = Classifier.from_module(loaded, classes=job["classes"] or None)
+        classifier = _of_module(loaded, job["classes"])
+    elif isinstance(loaded, dict) and isinstance(loaded.get("model"), dict):
+        raise ClassifierError(
+            "it holds weights and an optimiser's state, as learn.save() writes them, and no "
+            "network: use learn.export(), or save learn.model.state_dict() and name the "
+            "architecture, timm:NAME@WEIGHTS"
+        )
     else:
         raise ClassifierError(f"the pickle holds a {type(loaded).__name__}, not a network")
     facts = {"converted_from": Path(job["source"]).name, "converted_sha256": job["sha256"]}
     classifier.with_provenance(**facts).save(job["folder"])
 
 
+def _of_learner(learner: Any, names: Sequence[str]) -> Classifier:
+    classifier = from_learner(learner)
+    if names and tuple(names) != classifier.class_names:
+        raise ClassifierError(
+            f"this Learner has its own class names, {', '.join(classifier.class_names)}: leave out "
+            "--class"
+        )
+    return classifier
+
+
+def _of_module(network: nn.Module, names: Sequence[str]) -> Classifier:
+    """A network as it is, with as many names as it has scores, where it takes photos at all."""
+    classifier = Classifier.from_module(network, classes=tuple(names) or None)
+    if classifier.provenance.get("assumed_preprocessing"):
+        height, width = classifier.preprocessing.size
+        warnings.warn(
+            "the pickle does not tell the preprocessing: ImageNet's mean and std at "
+            f"{height}x{width} px are assumed; {saved.DESCRIPTION} in the folder can be edited",
+            MitateWarning,
+            stacklevel=2,
+        )
+    if not names:
+        shown = ", ".join(classifier.class_names[:2])
+        warnings.warn(
+            f"classes are called {shown} …: name them in order, --class NAME --class NAME",
+            MitateWarning,
+            stacklevel=2,
+        )
+    try:
+        scores = classifier.logits(probe(classifier)).shape[1]
+    except (RuntimeError, ValueError, AssertionError, ClassifierError):
+        return classifier  # it takes no such photo: that is told when it is used
+    if scores != len(classifier.class_names):
+        raise ClassifierError(
+            f"the network gives {scores} scores, and there are {len(classifier.class_names)} "
+            f"classes: name {scores}, --class NAME for each in order"
+        )
+    return classifier
+
+
 def _unpickle(content: bytes) -> Any:
     imports.declare_missing_operators()
     try:
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=False)
+        if content.startswith(ZIP) or MAGIC in content[:64]:
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=False)
+        return pickle.loads(content)  # of the bytes that are trusted
     except (ModuleNotFoundError, AttributeError) as exc:
         raise ClassifierError(
             f"the pickle needs code that is not installed here ({exc}): convert it where that code "
@@ -120,7 +208,11 @@ def _unpickle(content: bytes) -> Any:
 
 def _main() -> int:
     try:
-        _convert_here(json.loads(sys.stdin.read()))
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", MitateWarning)
+            _convert_here(json.loads(sys.stdin.read()))
+        ours = (str(one.message) for one in told if issubclass(one.category, MitateWarning))
+        print(json.dumps(list(dict.fromkeys(ours))))
     except Exception as exc:  # one line crosses the process boundary, whatever went wrong
         kind = "" if isinstance(exc, MitateError) else f"{type(exc).__name__}: "
         print(f"{kind}{exc}".replace("\n", " "), file=sys.stderr)

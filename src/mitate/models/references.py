@@ -35,7 +35,7 @@ def load(reference: str, class_names: Sequence[str] | None = None) -> Classifier
     if colon and source == "hf":
         return huggingface.load(rest, class_names)
     folder = Path(reference).expanduser()
-    if folder.suffix in (".pkl", ".pickle"):
+    if folder.suffix in (".pkl", ".pickle") and not folder.is_dir():
         raise ClassifierError(
             f"{folder.name} is a pickle, and reading one runs code: mitate convert {folder.name} "
             "OUT --trust-pickle SHA256 turns it into a classifier folder"
