@@ -51,6 +51,13 @@ class TestExplain:
         with (tmp_path / "out" / "predictions.csv").open(encoding="utf-8-sig") as file:
             assert len(list(csv.DictReader(file))) == 3
 
+    def test_photos_that_a_table_lists_and_nobody_has(self, mitate, ref, photos, tmp_path):
+        table = photos / "some.csv"
+        table.write_text("path,label\nblast/0000.png,blast\nblast/nope.png,blast\n")
+        done = mitate("explain", ref, table, "-o", tmp_path / "out")
+        said = "note: 1 image listed in some.csv cannot be found and is left out: blast/nope.png"
+        assert said in done.err.replace("\n", " ")
+
     def test_json(self, mitate, ref, photos, tmp_path):
         done = mitate("explain", ref, photos, "-o", tmp_path / "out", "--json")
         assert [entry["true"] for entry in done.json["photos"]].count("blast") == 2

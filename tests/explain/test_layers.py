@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -390,3 +391,80 @@ def test_learned_queries_are_no_grid(seed: int) -> None:
     assert automatic(network, images, read=first).name == "patches"
     with pytest.raises(LayerError, match="look elsewhere than where they stand"):
         Explainer(network, layer="norm")(images)
+
+
+class Table(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(1, 2, 16, 16))
+
+    def forward(self) -> Tensor:
+        return self.weight.tanh()
+
+
+class Tabled(nn.Module):
+    """Attention with a table of relative positions, (1, heads, tokens, tokens), from a module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.table = nn.Conv2d(3, 8, 8, stride=8), Table()
+        self.mix, self.head = nn.Linear(8, 8), nn.Linear(8, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.patches(images).flatten(2).mT
+        heads = tokens.unflatten(2, (2, 4)).transpose(1, 2)
+        seen = F.scaled_dot_product_attention(heads, heads, heads, self.table())
+        return self.head(self.mix(tokens + seen.transpose(1, 2).flatten(2)).tanh().mean(1))
+
+
+def test_a_table_of_weights_is_no_layer() -> None:
+    torch.manual_seed(0)
+    network, images = Tabled().eval(), torch.rand(2, 3, 32, 32)
+    names = [layer.name for layer in candidates(network, images[:1], read=first)]
+    assert names == ["patches", "mix"]
+    made = Explainer(network, "glance")(images, top_k=2)
+    assert "table" not in made.layer
+    assert made.maps.shape == (2, 2, 4, 4)
+
+
+class OneAtATime(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.features, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        means = self.features(images).mean((-2, -1))
+        return self.head(means.view(1, 4))
+
+
+def test_a_network_of_one_image_at_a_time() -> None:
+    (layer,) = candidates(OneAtATime().eval(), torch.rand(1, 3, 16, 16), read=first)
+    assert layer.name == "features"
+
+
+class SelfAttentionProjection(nn.Module):
+    """Of a name as CvT's: a part of an attention module that seems one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, grid: Tensor) -> Tensor:
+        return self.mix(grid)
+
+
+class SelfAttention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.project, self.value = SelfAttentionProjection(), nn.Conv2d(4, 4, 1)
+
+    def forward(self, grid: Tensor) -> Tensor:
+        return grid + self.value(self.project(grid)).tanh()
+
+
+def test_projections_inside_of_attention_are_no_layers() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 4, 4), SelfAttention(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    ).append(nn.Linear(4, 2))
+    names = [layer.name for layer in candidates(network, torch.rand(1, 3, 32, 32), read=first)]
+    assert names == ["0", "1"]

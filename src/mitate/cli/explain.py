@@ -89,7 +89,9 @@ def explain(
     check_masks_for(masks, mask_value=mask_value)
     check_folder(out)
     classifier = Classifier.load(ref).to(device)
-    records = evenly(gather(images, classifier.class_names, label=label, split=split), limit)
+    notices: list[str] = []
+    found = gather(images, classifier.class_names, label=label, split=split, notices=notices)
+    records = evenly(found, limit)
     explained = explain_photos(
         classifier,
         records,
@@ -109,7 +111,7 @@ def explain(
         batch_size=batch_size,
         seed=seed,
     )
-    for line in explained.notices:
+    for line in (*notices, *explained.notices):
         tell(f"note: {line}")
     for line in explained.failures:
         tell(f"skipped: {line}")

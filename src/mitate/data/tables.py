@@ -157,9 +157,10 @@ def _present_rows(table: Table, notices: list[str]) -> list[tuple[Row, Path]]:
             f" {missing[0]}: paths are relative to the folder of the CSV."
         )
     if missing:
+        verb = "is" if len(missing) == 1 else "are"
         notices.append(
             f"{counted(len(missing), 'image')} listed in {table.path.name} cannot be found and"
-            f" are left out: {some_of(missing)}."
+            f" {verb} left out: {some_of(missing)}."
         )
     return _unique([(row, image) for row, image in found if image is not None], notices)
 

@@ -28,7 +28,7 @@ POOLING = (
     nn.modules.pooling._AdaptiveAvgPoolNd,
     nn.modules.pooling._AdaptiveMaxPoolNd,
 )
-ATTENTION = re.compile(r"[aA]tt(n|ention)?(?![a-z])")
+ATTENTION = re.compile(r"[aA]tt(n|ention)?(?![a-z])(?!(Conv|Linear)?Proj)")
 TOKEN = re.compile(r"token|cls|class_?emb|regist|prompt", re.IGNORECASE)
 QUERIES = re.compile(r"latent|quer(y|ies)|slots?(_|$)", re.IGNORECASE)
 MOST_OF_THE_NETWORK = 2 / 3
@@ -97,9 +97,10 @@ def candidates(network: nn.Module, inputs: Tensor, *, read: Read) -> list[Layer]
     Layers that give the very same tensor are one; the outermost stands for it, short of one that
     holds most of the network. Pooling is left out, and so is what lies inside an attention module:
     queries and keys are no features of a place. So are tokens and windows that are not in the order
-    of their places, which a few noisy images tell (``is_astray``).
+    of their places, which a few noisy images tell (``is_astray``), and what is the same for every
+    image, such as a table of relative positions.
     """
-    layers, found = _layers(network, inputs)
+    layers, found = _layers_of_images(network, inputs)
     layers = _with_counts(network, inputs, layers, read)
     places = [(layer.place, one.grids) for layer, one in zip(layers, found, strict=True)]
     grids = _settled(network, inputs, places, read)
@@ -247,6 +248,14 @@ def _learned_queries(network: nn.Module) -> set[int]:
 
 def _size(inputs: Tensor) -> tuple[int, ...]:
     return tuple(int(side) for side in inputs.shape[2:])
+
+
+def _layers_of_images(network: nn.Module, inputs: Tensor) -> tuple[list[Layer], list[Found]]:
+    """The layers that give something for each image of two, which tables of weights do not."""
+    try:
+        return _layers(network, inputs[:1].expand(2, *inputs.shape[1:]))
+    except RuntimeError:  # a network of one image at a time
+        return _layers(network, inputs)
 
 
 def _layers(network: nn.Module, inputs: Tensor) -> tuple[list[Layer], list[Found]]:

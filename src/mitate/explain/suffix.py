@@ -36,12 +36,14 @@ class Traced:
         after: altered activations and what they need of their images -> logits.
         of_images: how many of the first half's results are of the images; the others are constants.
         batch: the batch size that both are for.
+        follows_owners: whether it is known that images can be taken in another order.
     """
 
     before: GraphModule
     after: GraphModule
     of_images: int
     batch: int
+    follows_owners: bool = False
 
 
 class Suffix:
@@ -119,11 +121,18 @@ class Suffix:
             graph, missing = self.graph, self.graph.batch - len(owners)
             index = torch.cat([owners, owners.new_zeros(missing)])
             sides = [
-                side[index] if place < graph.of_images else side
+                self._of_owners(side, index) if place < graph.of_images else side
                 for place, side in enumerate(self.kept)
             ]
             output: Tensor = graph.after(_padded(native, graph.batch), *sides)
             return output[: len(owners)]
+
+    def _of_owners(self, side: Tensor, index: Int[Tensor, " batch"]) -> Tensor:
+        """What the owners' images gave: rows of an image lie together, as heads in the batch do."""
+        if len(self.inputs) == 1 or not side.ndim:
+            return side
+        apart = side.reshape(len(index), -1, *side.shape[1:])
+        return apart[index].flatten(0, 1)
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -148,7 +157,9 @@ class Suffix:
                 traces[key] = self._trace()
             self.graph = traces[key]
             if self.graph is None or (
-                self._agrees(logits) and (not fresh or self._sees_alterations())
+                self._agrees(logits)
+                and (not fresh or self._sees_alterations())
+                and self._follows_owners(logits)
             ):
                 return self.graph
         traces[key] = None
@@ -170,6 +181,21 @@ class Suffix:
         """
         other = self.activation.flip(1)
         return _close(self._of_all(other), self._replaced(self.inputs, other))
+
+    def _follows_owners(self, logits: Tensor) -> bool:
+        """Whether images can be taken in another order: what lies apart may not be by images."""
+        graph, number = self.graph, len(self.inputs)
+        assert graph is not None
+        if number > 1 and not graph.follows_owners:
+            turned = torch.arange(number, device=logits.device).flip(0)
+            spatial = self.grid.spatial(self.activation)
+            try:
+                found = self.logits(turned, spatial[turned])
+            except RuntimeError:
+                return False
+            graph.follows_owners = _close(found, logits[turned])
+            return graph.follows_owners
+        return True
 
     def _of_all(self, activation: Tensor) -> Tensor:
         """The graph's logits of all images, for native activations (b, ...)."""

@@ -44,12 +44,14 @@ def gather(
     *,
     label: str | None = None,
     split: str | None = None,
+    notices: list[str] | None = None,
 ) -> list[Record]:
     """Records of images, folders and data sets (a CSV or a folder with index.csv).
 
     The true class is the CSV's, ``label`` where given, or the image's folder where that is a class.
     An image that does not exist is a record like any other: whoever opens it tells. One that
-    several sources hold is taken once.
+    several sources hold is taken once. What the reader of a data set has to tell, such as of photos
+    that are listed and not there, goes to ``notices``.
 
     Raises:
         DataError: a folder without pictures; UsageError: an unknown label, an address of the web or
@@ -61,7 +63,7 @@ def gather(
         raise UsageError(f"{label!r} is {many} of this classifier; its classes: {known}")
     records: dict[str, Record] = {}
     for place in map(Path, sources):
-        for record in _records(place, class_names, split):
+        for record in _records(place, class_names, split, notices):
             photo = os.path.realpath(record.path)
             if photo not in records or _told(record) > _told(records[photo]):
                 records[photo] = record
@@ -222,13 +224,18 @@ def one_a_class(records: Sequence[Record]) -> list[Record]:
     return list(first.values())
 
 
-def _records(source: Path, class_names: Sequence[str], split: str | None) -> Sequence[Record]:
+def _records(
+    source: Path, class_names: Sequence[str], split: str | None, notices: list[str] | None
+) -> Sequence[Record]:
     if address := re.match(r"(https?):/+(.*)", str(source)):
         raise UsageError(
             f"{address[1]}://{address[2]} is an address of the web: download it, and give its path"
         )
     if _is_table(source) or (split and os.path.isdir(source)):
-        return read_dataset(source, labelled=False).records
+        dataset = read_dataset(source, labelled=False)
+        if notices is not None:
+            notices += dataset.notices
+        return dataset.records
     found = find_images(source) if os.path.isdir(source) else (source,)
     return [_record(path, class_names) for path in found]
 

@@ -1,6 +1,10 @@
+from contextlib import nullcontext
+
 import pytest
 import torch
+from torch import Tensor, nn
 
+from mitate.errors import MitateWarning
 from mitate.explain.explainer import Explainer
 from mitate.models.classifier import Classifier
 from mitate.tensors import generators
@@ -90,3 +94,56 @@ def test_scores_that_are_not_finite_are_flagged_and_not_hidden() -> None:
             networks.make_images(1), targets=[2]
         )
         assert [flag.kind for flag in explanation.flags] == ["not finite"]
+
+
+class Beside(nn.Module):
+    """What lies beside the tapped layer has its images where ``laid`` says."""
+
+    def __init__(self, laid: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.laid = laid
+        self.patches, self.tapped = nn.Conv2d(3, 8, 4, stride=4), nn.Conv2d(8, 8, 1)
+        self.other, self.head = nn.Conv2d(8, 8, 1), nn.Linear(8, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        grid = self.patches(images)
+        rows = self.other(grid).flatten(2).mT  # b, n, c
+        given = self.tapped(grid).flatten(2).mT
+        number, cells, _ = rows.shape
+        match self.laid:
+            case "heads in the batch":
+                parts = rows.reshape(number, cells, 2, 4).transpose(1, 2).flatten(0, 1).tanh()
+                heads = given.reshape(number, cells, 2, 4).transpose(1, 2).flatten(0, 1)
+                both = (parts * heads).unflatten(0, (number, 2)).transpose(1, 2).flatten(2)
+            case "heads before images":
+                parts = rows.reshape(number, cells, 2, 4).permute(2, 0, 1, 3).flatten(0, 1).tanh()
+                heads = given.reshape(number, cells, 2, 4).permute(2, 0, 1, 3).flatten(0, 1)
+                both = (parts * heads).unflatten(0, (2, number)).permute(1, 2, 0, 3).flatten(2)
+            case "tokens first":
+                both = (rows.transpose(0, 1).contiguous().tanh() * given.transpose(0, 1)).mT
+                both = both.permute(2, 0, 1)
+        return self.head(both.tanh().square().mean(1))
+
+
+@pytest.mark.parametrize("method", ["ablationcam", "reciprocam"])
+@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize(
+    ("laid", "followed"),
+    [("heads in the batch", True), ("heads before images", False), ("tokens first", False)],
+)
+def test_what_lies_beside_the_layer_is_of_the_same_image(
+    laid: str, followed: bool, number: int, method: str
+) -> None:
+    """Or whole forwards are run, and it is said so."""
+    network, images = Beside(laid).double().eval(), networks.make_images(number)
+    targets = [[0, 3]] * number
+    explain = Explainer(network, method, "tapped", batch_size=8)
+    hidden = not followed and number > 1
+    said = pytest.warns(MitateWarning, match="whole forwards") if hidden else nullcontext()
+    with said:
+        found = explain(images, targets=targets).maps
+    for image, one in zip(images, found, strict=True):
+        wanted = Explainer(network, method, "tapped")(image[None], targets=targets[:1]).maps[0]
+        torch.testing.assert_close(one, wanted)
+        assert one.any()
