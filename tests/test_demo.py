@@ -80,3 +80,16 @@ def test_the_whole(tmp_path, capsys):
     for name in ("gradcam", "scorecam", "glance", "loupe", *controls):
         assert name in out
     assert (tmp_path / "report.html").is_file()
+
+
+@pytest.mark.parametrize("words", [(), ("--story",)])
+def test_an_interruption_tells_how_to_go_on(words, short, tmp_path, capsys, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt("after 1 epoch: --weights begins with it")
+
+    monkeypatch.setattr("mitate.demo.trained", interrupt)
+    monkeypatch.setattr("mitate.story.tell_story", interrupt)
+    assert run(["demo", "-o", str(tmp_path), *words]) == 130
+    said = capsys.readouterr().err
+    assert "run it again, and what is drawn already is used again" in said.replace("\n", " ")
+    assert "--weights" not in said

@@ -157,8 +157,15 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
         write_paddy(tmp_path, train_per_class=1, valid_per_class=0, size=SIZE, progress=interrupt)
     assert not (tmp_path / "paddy.json").exists()
     assert not (tmp_path / "index.csv").exists()
+    drawn = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
+    assert len(drawn) >= 4
     index = write_paddy(tmp_path, train_per_class=1, valid_per_class=0, size=SIZE)
     assert len(rows_of(index)) == 10
+    assert {path: path.stat().st_mtime_ns for path in drawn} == drawn
+    whole = write_paddy(tmp_path / "whole", train_per_class=1, valid_per_class=0, size=SIZE)
+    assert index.read_bytes() == whole.read_bytes()
+    for path in (tmp_path / "whole").rglob("*.*g"):
+        assert path.read_bytes() == (tmp_path / path.relative_to(whole.parent)).read_bytes()
     plan = json.loads((tmp_path / "paddy.json").read_text(encoding="utf-8"))
     assert plan["train_per_class"] == 1
     assert not (tmp_path / "paddy.part.json").exists()

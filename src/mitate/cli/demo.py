@@ -34,7 +34,13 @@ def demo(
     """
     folder = out or Path("out/story" if story else "out/demo")
     check_folder(folder)
-    return _story(folder, seed, scorecam, json) if story else _demo(folder, seed, scorecam, json)
+    run = _story if story else _demo
+    try:
+        return run(folder, seed, scorecam, json)
+    except KeyboardInterrupt as exc:
+        raise KeyboardInterrupt(
+            "before the end: run it again, and what is drawn already is used again"
+        ) from exc
 
 
 def _demo(folder: Path, seed: int, scorecam: bool, json: bool) -> int:

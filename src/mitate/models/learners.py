@@ -80,7 +80,8 @@ def _preprocessing(learner: Any, loaders: Any) -> Preprocessing:
     mean, std = _normalisation(loaders, channels)
     found = replace(_geometry(loaders), mean=mean, std=std)
     difference = _difference(loaders, found)
-    if difference > TOLERANCE + 0.5 / min(found.size):
+    half_a_pixel = 0.5 / min(found.size)  # fastai cuts whole pixels of the photo, before it scales
+    if difference > TOLERANCE + half_a_pixel:
         warnings.warn(
             f"of a photo this Learner's transforms make something else than {found}, by "
             f"{100 * difference:.0f} % of the range of colours on average: what is predicted and "

@@ -15,9 +15,11 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 Resize = Literal["squash", "crop", "pad"]
 Padding = Literal["mean", "black", "edge", "reflection"]
+OddCrop = Literal["even", "lower"]
 Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos"]
 ChannelOrder = Literal["RGB", "BGR"]
 PADDINGS = get_args(Padding)
+ROUNDING = 1e-6  # of a division that ought to give a whole number
 DRAWN_OUT: dict[str, Literal["edge", "reflect"]] = {"edge": "edge", "reflection": "reflect"}
 RESAMPLING: dict[Interpolation, Image.Resampling] = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -44,6 +46,9 @@ class Preprocessing:
             order red, green, blue.
         padding: what ``pad`` puts around the photo: the ``mean`` colour, ``black``, its ``edge``
             drawn out, or its ``reflection``.
+        odd_crop: where the middle begins that an odd number of pixels is cut from: at the ``even``
+            one of the two pixels, as in torchvision and timm, or at the ``lower``, as in
+            transformers.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -54,6 +59,7 @@ class Preprocessing:
     std: tuple[float, ...] = IMAGENET_STD
     channel_order: ChannelOrder = "RGB"
     padding: Padding = "mean"
+    odd_crop: OddCrop = "even"
 
     def __post_init__(self) -> None:
         problem = self._problem()
@@ -65,6 +71,8 @@ class Preprocessing:
             return f"size {self.size} must be (height, width) of 1 or more"
         if self.resize not in ("squash", "crop", "pad"):
             return f"resize {self.resize!r} must be squash, crop or pad"
+        if self.odd_crop not in get_args(OddCrop):
+            return f"odd_crop {self.odd_crop!r} must be even or lower"
         if self.padding not in PADDINGS:
             return f"padding {self.padding!r} must be one of {', '.join(PADDINGS)}"
         if self.interpolation not in RESAMPLING:
@@ -145,15 +153,28 @@ class Preprocessing:
         return photo.resize(size, resample, box=self._box(photo.size))
 
     def _box(self, photo: tuple[int, int]) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom of the part of a photo that is seen."""
-        width, height = photo
-        across, down = float(width), float(height)
-        if self.resize == "crop":
-            scale = min(width / self.size[1], height / self.size[0])
-            across, down = scale * self.size[1], scale * self.size[0]
-        across, down = across * self.crop_fraction, down * self.crop_fraction
-        left, top = (width - across) / 2, (height - down) / 2
-        return left, top, left + across, top + down
+        """Left, top, right and bottom of the part of a photo that is seen.
+
+        To the pixel as torchvision, timm and transformers have it: a whole number of pixels is cut
+        from a photo that was scaled to a whole number of them.
+        """
+        (width, height), (down, across) = photo, self.size
+        scaled = self._scaled(photo)
+        cut = round if self.odd_crop == "even" else int
+        left, top = cut((scaled[0] - across) / 2), cut((scaled[1] - down) / 2)
+        wide, high = width / scaled[0], height / scaled[1]
+        right, bottom = (left + across) * wide, (top + down) * high
+        return left * wide, top * high, min(right, width), min(bottom, height)
+
+    def _scaled(self, photo: tuple[int, int]) -> tuple[int, int]:
+        """Width and height that the whole photo is scaled to, before its middle is kept."""
+        (width, height), (down, across) = photo, self.size
+        larger = [int(side / self.crop_fraction + ROUNDING) for side in (across, down)]
+        if self.resize != "crop":
+            return larger[0], larger[1]
+        if width * larger[1] < height * larger[0]:
+            return larger[0], max(down, int(larger[0] * height / width))
+        return max(across, int(larger[1] * width / height)), larger[1]
 
     def _padded(
         self, photo: Image.Image, size: tuple[int, int], resample: Image.Resampling

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 PROBES = ((320, 240), (240, 320))
-TOLERANCE = 2 / 255  # of the range of colours: two levels; add half a pixel, which rounding moves
+TOLERANCE = 2 / 255  # of the range of colours: two levels, by which rounded colours may differ
 
 
 def probe(size: tuple[int, int]) -> Image.Image:

@@ -21,6 +21,7 @@ from mitate.models.decoder import Decoder
 from mitate.models.preprocessing import (
     ChannelOrder,
     Interpolation,
+    OddCrop,
     Padding,
     Preprocessing,
     Resize,
@@ -54,6 +55,7 @@ class PreprocessingFile(BaseModel):
     std: tuple[float, ...]
     channel_order: ChannelOrder = "RGB"
     padding: Padding = "mean"
+    odd_crop: OddCrop = "even"
 
 
 class DecoderFile(BaseModel):

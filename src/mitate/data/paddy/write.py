@@ -14,6 +14,7 @@ from PIL import Image
 from mitate.data.paddy.photo import CLASSES, Photo, check, draw
 from mitate.data.paddy.stamp import SPLITS, Stamp
 from mitate.errors import DataError, UsageError
+from mitate.files import unfinished
 
 DRAWING = 1
 THREADS = min(os.cpu_count() or 1, 4)  # numpy and the encoders let go of the lock
@@ -69,7 +70,7 @@ def write_paddy(
     The folder gets images/<split>/<class>/0001.jpg, masks/<split>/<class>/0001.png (0 background,
     1 plant, 2 symptom) and index.csv with columns path, label, mask, split and stamp. A photo
     depends on seed, split, class and its number alone, not on how many are drawn. A folder that
-    holds the same set already is left as it is; an interrupted one is drawn again.
+    holds the same set already is left as it is, and one that was interrupted is gone on with.
 
     Args:
         folder: where to write; made when it does not exist.
@@ -115,14 +116,17 @@ def complete(root: Path, plan: Plan) -> bool:
 def write_photos(
     root: Path, plan: Plan, progress: Callable[[int, int], None]
 ) -> list[tuple[str, ...]]:
-    """Draw and save every photo; the rows of the index."""
+    """Draw and save every photo that is not there; the rows of the index."""
     for branch in ("images", "masks"):
         for split, disease in {entry[:2] for entry in plan.entries()}:
             (root / branch / split / disease).mkdir(parents=True, exist_ok=True)
 
     def write(entry: tuple[str, str, int]) -> tuple[str, ...]:
-        photo, stamped = simulate(plan, *entry)
-        return (*save(root, photo, *entry), entry[0], str(int(stamped)))
+        split, disease, _ = entry
+        path, mask = places(*entry)
+        if not all((root / name).is_file() for name in (path, mask)):
+            save(root, simulate(plan, *entry), *entry)
+        return path, disease, mask, split, str(int(_is_stamped(plan, *entry)))
 
     rows: list[tuple[str, ...]] = []
     with ThreadPoolExecutor(THREADS) as pool:
@@ -132,23 +136,33 @@ def write_photos(
     return rows
 
 
-def simulate(plan: Plan, split: str, disease: str, index: int) -> tuple[Photo, bool]:
-    """The index-th photo of a class, and whether it bears the stamp."""
+def simulate(plan: Plan, split: str, disease: str, index: int) -> Photo:
+    """The index-th photo of a class."""
     key = [plan.seed, SPLITS.index(split), CLASSES.index(disease), index]
     rng = np.random.default_rng(np.random.SeedSequence(key))
     photo = draw(disease, rng, plan.size)
-    if plan.stamp is None or not plan.stamp.marks(split, disease, index):
-        return photo, False
-    return Photo(plan.stamp.press(photo.image, rng), photo.mask), True
+    if plan.stamp is None or not _is_stamped(plan, split, disease, index):
+        return photo
+    return Photo(plan.stamp.press(photo.image, rng), photo.mask)
 
 
-def save(root: Path, photo: Photo, split: str, disease: str, index: int) -> tuple[str, str, str]:
-    """Save a photo and its mask; the index's path, label and mask."""
+def _is_stamped(plan: Plan, split: str, disease: str, index: int) -> bool:
+    return plan.stamp is not None and plan.stamp.marks(split, disease, index)
+
+
+def places(split: str, disease: str, index: int) -> tuple[str, str]:
+    """Where a photo and its mask are in the folder."""
     place = f"{split}/{disease}/{index + 1:04d}"
-    path, mask = f"images/{place}.jpg", f"masks/{place}.png"
-    Image.fromarray(photo.image).save(root / path, quality=95, subsampling=0)
-    Image.fromarray(photo.mask).save(root / mask, compress_level=1)
-    return path, disease, mask
+    return f"images/{place}.jpg", f"masks/{place}.png"
+
+
+def save(root: Path, photo: Photo, split: str, disease: str, index: int) -> None:
+    """Save a photo and its mask, each whole or not at all."""
+    path, mask = (root / name for name in places(split, disease, index))
+    with unfinished(path) as part:
+        Image.fromarray(photo.image).save(part, "JPEG", quality=95, subsampling=0)
+    with unfinished(mask) as part:
+        Image.fromarray(photo.mask).save(part, "PNG", compress_level=1)
 
 
 def write_index(root: Path, rows: list[tuple[str, ...]]) -> None:
