@@ -163,6 +163,18 @@ def test_a_pickle_that_torch_did_not_write(tmp_path: Path) -> None:
         torch.testing.assert_close(classifier.logits(images), network(images))
 
 
+class Printing:
+    def __reduce__(self):
+        return print, ("loading, without an end of the line",), None, None, None
+
+
+@pytest.mark.filterwarnings("ignore::mitate.errors.MitateWarning")
+def test_a_pickle_whose_code_prints(tmp_path: Path) -> None:
+    path = tmp_path / "a.pkl"
+    path.write_bytes(pickle.dumps({"model": plain(), "more": Printing()}))
+    assert len(converted(path).class_names) == 2
+
+
 def test_another_number_of_names_than_scores(tmp_path: Path) -> None:
     path = pickled(tmp_path / "a.pth", plain())
     with pytest.raises(ClassifierError, match="gives 2 scores, and there are 3 classes: name 2"):

@@ -490,7 +490,7 @@ class Explainer:
         """Tell, once, of scores that a softmax has been through."""
         if self._told or self.classifier.task != "single-label":
             return
-        apart = (logits.double().sum(1) - 1).abs().max()
+        apart = (at_least_single(logits).sum(1) - 1).abs().max()
         rounding = max(NEAR_ONE, ROUNDINGS * torch.finfo(logits.dtype).eps)
         if bool((logits >= 0).all()) and float(apart) < rounding:
             self._told = True

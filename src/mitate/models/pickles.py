@@ -35,6 +35,7 @@ from mitate.models.trial import probe
 from mitate.models.weights import pickle_globals, read_weights, sha256
 
 USUAL = ("torch", "collections", "numpy", "fastai", "fastcore", "timm", "pathlib", "functools")
+WARNED = "mitate warns: "
 ZIP = b"PK\x03\x04"
 MAGIC = torch.serialization.MAGIC_NUMBER.to_bytes(10, "little")  # of torch's older files
 # Of these modules any name, and of any module these names, reach for commands, files or the net.
@@ -92,9 +93,15 @@ def convert(
     if finished.returncode != 0:
         lines = finished.stderr.strip().splitlines() or ["it ended without a word"]
         raise ClassifierError(f"{source.name} could not be converted: {lines[-1]}")
-    for message in json.loads(finished.stdout.splitlines()[-1]):
+    for message in _warned(finished.stdout):
         warnings.warn(message, MitateWarning, stacklevel=2)
     return Classifier.load(folder)
+
+
+def _warned(printed: str) -> list[str]:
+    """What the subprocess has to tell, among what the pickle's own code may print."""
+    lines = [line for line in printed.splitlines() if line.startswith(WARNED)]
+    return list(json.loads(lines[-1].removeprefix(WARNED))) if lines else []
 
 
 def _holds_weights_alone(source: Path) -> bool:
@@ -212,7 +219,7 @@ def _main() -> int:
             warnings.simplefilter("always", MitateWarning)
             _convert_here(json.loads(sys.stdin.read()))
         ours = (str(one.message) for one in told if issubclass(one.category, MitateWarning))
-        print(json.dumps(list(dict.fromkeys(ours))))
+        print(f"\n{WARNED}{json.dumps(list(dict.fromkeys(ours)))}")
     except Exception as exc:  # one line crosses the process boundary, whatever went wrong
         kind = "" if isinstance(exc, MitateError) else f"{type(exc).__name__}: "
         print(f"{kind}{exc}".replace("\n", " "), file=sys.stderr)
