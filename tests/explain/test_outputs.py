@@ -146,6 +146,11 @@ def test_a_mask_of_nothing() -> None:
         SegmentationTarget(0, np.zeros((2, 2)))
 
 
+def test_a_large_mask_in_half_precision() -> None:
+    planes = torch.full((1, 2, 512, 512), 2.0, dtype=torch.float16)
+    assert SegmentationTarget(1, torch.ones(512, 512))(planes).tolist() == [2.0]
+
+
 def test_a_mask_can_be_compiled() -> None:
     mask = torch.zeros(SIZE, dtype=torch.bool)
     mask[:5, 3:9] = True

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mitate.errors import TargetError
+from mitate.tensors import at_least_single
 
 Target = Callable[[Any], Tensor]
 TargetFunctions = Target | Sequence[Target] | Mapping[str, Target]
@@ -77,8 +78,8 @@ class SegmentationTarget:
                 f"the mask is {tuple(mask.shape)} and the output {tuple(logits.shape[1:])}: give "
                 "one of that size"
             )
-        inside = torch.where(mask, logits, 0).sum((-2, -1))
-        return inside / mask.sum()
+        inside = at_least_single(torch.where(mask, logits, 0)).sum((-2, -1))
+        return (inside / mask.sum()).to(logits.dtype)
 
 
 @dataclass(frozen=True, eq=False)
