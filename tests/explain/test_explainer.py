@@ -244,6 +244,14 @@ def test_scores_that_are_probabilities_already_are_told_once() -> None:
     torch.testing.assert_close(found.probabilities, wanted.probabilities)
 
 
+def test_whole_numbers_for_scores(unchecked) -> None:
+    network = networks.make("with relu").float()
+    model = Classifier.from_module(
+        network, classes=NAMES, output=lambda logits: (1000 * logits).long()
+    )
+    assert Explainer(model, "eigencam", "tapped")(networks.make_images(1).float()).maps.any()
+
+
 def test_named_fields_of_an_output() -> None:
     """Logits by name go before the first element."""
 

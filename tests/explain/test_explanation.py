@@ -84,6 +84,8 @@ def test_a_list_of_images() -> None:
     assert torch.equal(some.logits, explanation.logits[[2, 0]])
     with pytest.raises(IndexError):
         explanation[[0, 9]]
+    with pytest.raises(TypeError, match="not by true and false"):
+        explanation[[True, False]]
 
 
 def test_an_unknown_resize_mode() -> None:

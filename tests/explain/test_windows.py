@@ -292,6 +292,13 @@ def test_heads_before_images_are_not_taken_for_images() -> None:
         Explainer(network, "attention", "blocks")(networks.make_images(3))
 
 
+def test_attention_that_is_nearly_even_is_not_taken_for_another_heads() -> None:
+    network = Framed(Crossed("", 1)).double().eval()
+    nn.init.normal_(network.blocks[0].qkv.weight, std=0.003)
+    with pytest.raises(LayerError, match="no block of this network is seen to attend"):
+        Explainer(network, "attention", "blocks")(networks.make_images(2))
+
+
 class Joined(nn.Module):
     """Blocks over patches, and a class token that comes in behind them, as in VOLO and CaiT."""
 

@@ -174,6 +174,29 @@ def test_what_a_learner_does_besides_is_told(learner, vision) -> None:
         Classifier.from_learner(two)
 
 
+def test_transforms_of_photo_and_label_together(learner, vision) -> None:
+    class Both(vision.ItemTransform):
+        def encodes(self, pair):
+            image, label = pair
+            return image, label
+
+    class Failing(vision.ItemTransform):
+        order = 100
+
+        def encodes(self, pair):
+            raise KeyError("a column")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", MitateWarning)
+        Classifier.from_learner(learner(item_tfms=[Both(), vision.Resize(64, method="squish")]))
+    made = learner()
+    state = torch.get_rng_state()
+    made.dls.valid.after_item.fs.append(Failing())
+    with pytest.warns(MitateWarning, match="could not be tried on a photo"):
+        assert Classifier.from_learner(made).preprocessing.size == (64, 64)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_a_grey_learner(vision, photos: Path) -> None:
     block = vision.DataBlock(
         (vision.ImageBlock(vision.PILImageBW), vision.MultiCategoryBlock),

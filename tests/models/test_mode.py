@@ -1,8 +1,10 @@
 import copy
+from threading import Event, Thread
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo import config
 from torch._dynamo.testing import CompileCounter
 from torch.utils.checkpoint import checkpoint
 
@@ -146,6 +148,33 @@ def test_what_was_compiled_runs_as_it_was_written(how: str) -> None:
     with torch.no_grad():
         network(images)
     assert counter.frame_count > compiled
+
+
+def test_threads_with_compiled_networks_leave_all_as_it_was() -> None:
+    """The one that comes first may go first."""
+    first, second = (Stage(3).eval() for _ in range(2))
+    for network in (first, second):
+        network.compile(backend="eager")
+    entered, leave, faults = Event(), Event(), list[BaseException]()
+
+    def other() -> None:
+        try:
+            with evaluating(second):
+                entered.set()
+                leave.wait(60)
+                assert not config.error_on_nested_fx_trace
+        except BaseException as exc:
+            faults.append(exc)
+
+    thread = Thread(target=other)
+    with evaluating(first):
+        thread.start()
+        entered.wait(60)
+        assert not config.error_on_nested_fx_trace
+    assert config.error_on_nested_fx_trace
+    leave.set()
+    thread.join()
+    assert not faults
 
 
 def test_after_an_exception_too() -> None:

@@ -20,6 +20,7 @@ from mitate.tensors import at_least_single
 Score = Callable[[Tensor, Tensor], Tensor]
 HEADS_FIRST = 4  # axes, of (b, heads, queries, keys)
 FOLDED = -1
+ALIKE = 0.01  # of the largest difference between heads or images
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,11 @@ class Blocks:
         if heads != 1 or kept.shape[-1] != tokens or rows % batch:
             return False
         first = self._of_one_image[index].to(kept)
-        return len(first) == rows // batch and torch.allclose(first, kept[: len(first)], atol=1e-4)
+        if len(first) != rows // batch:
+            return False
+        # In half precision, or where attention is nearly even, images cannot be told from heads.
+        spread = (kept - kept.mean(0)).abs().max()
+        return bool((first - kept[: len(first)]).abs().max() <= ALIKE * spread)
 
     @cached_property
     def _of_one_image(self) -> tuple[Tensor, ...]:

@@ -61,8 +61,8 @@ def checked_contrast(
     Raises:
         UsageError: a classifier of one class, or a strength of nothing; TargetError: no such class.
     """
-    if not isfinite(strength):
-        raise UsageError(f"strength is {strength}: use a number, such as 1")
+    if not isinstance(strength, int | float) or not isfinite(strength):
+        raise UsageError(f"strength is {strength!r}: use a number, such as 1")
     if against is None:
         if strength != 1:
             raise UsageError("strength is of the class compared with: name it with against")

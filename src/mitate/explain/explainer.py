@@ -58,6 +58,7 @@ PROBABILITIES = (
     "Leave out the softmax, or give Classifier.from_module(network, "
     "output=lambda p: p.clamp_min(1e-12).log())"
 )
+OF_NO_SCORES = {"activations", "classes", "grid", "images", "generators"}
 NEAR_ONE, ROUNDINGS = 1e-5, 8  # of half precision so many of its own
 # Evidence that tells of its own forwards.
 COUNTED = {"scorer", "suffix", "noisy", "slopes", "guided", "fullgradients"}
@@ -488,7 +489,10 @@ class Explainer:
 
     def _notice_probabilities(self, logits: Float[Tensor, "b n"]) -> None:
         """Tell, once, of scores that a softmax has been through."""
-        if self._told or self.classifier.task != "single-label":
+        looked_at = not OF_NO_SCORES.issuperset(self.method.needs)
+        if self._told or self.classifier.task != "single-label" or not looked_at:
+            return
+        if not logits.is_floating_point():
             return
         apart = (at_least_single(logits).sum(1) - 1).abs().max()
         rounding = max(NEAR_ONE, ROUNDINGS * torch.finfo(logits.dtype).eps)

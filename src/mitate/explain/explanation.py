@@ -93,6 +93,8 @@ class Explanation:
         if isinstance(index, slice):
             kept = list(every[index])
         elif isinstance(index, Sequence):
+            if any(isinstance(one, bool) for one in index):
+                raise TypeError("images are chosen by their numbers, not by true and false")
             kept = [every[one] for one in index]
         else:
             kept = [every[index]]

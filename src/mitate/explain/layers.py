@@ -254,7 +254,7 @@ def _layers_of_images(network: nn.Module, inputs: Tensor) -> tuple[list[Layer], 
     """The layers that give something for each image of two, which tables of weights do not."""
     try:
         return _layers(network, inputs[:1].expand(2, *inputs.shape[1:]))
-    except RuntimeError:  # a network of one image at a time
+    except Exception:  # a network of one image at a time, which raises what it likes
         return _layers(network, inputs)
 
 

@@ -85,8 +85,8 @@ class TappedForward:
         around: of each attention, the calls of modules that hold it alone, the innermost first.
         recorded: whether gradients are recorded too, so that they can be differentiated.
         cut: whether the forward ended unrecorded, although gradients were wanted.
-        network: what was run, to be in evaluation mode while it is gone back through; None where
-            its mode is the caller's.
+        network: what was run, where it is in training mode: it must not be while it is gone back
+            through. None too where its mode is the caller's.
     """
 
     logits: Tensor
@@ -234,6 +234,7 @@ def _tapped(
     own = _own(inputs)
     attended = AttentionTap(gradients=gradients) if attention else None
     around: dict[int, list[Around]] = defaultdict(list)
+    trained = any(module.training for module in network.modules())
     with ExitStack() as entered:
         entered.enter_context(_undisturbed(network))
         entered.enter_context(_hooked(keeper.modules, keeper))
@@ -257,7 +258,7 @@ def _tapped(
         tuple(tuple(around[index]) for index in range(len(attended.kept) if attended else 0)),
         differentiable,
         cut=bool(kept) and gradients and not recorded_to_the_end and not from_the_start,
-        network=network,
+        network=network if trained else None,
     )
 
 

@@ -79,7 +79,17 @@ def _preprocessing(learner: Any, loaders: Any) -> Preprocessing:
     channels = input_channels(learner.model) or 3
     mean, std = _normalisation(loaders, channels)
     found = replace(_geometry(loaders), mean=mean, std=std)
-    difference = _difference(loaders, found)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            difference = _difference(loaders, found)
+    except Exception as exc:  # whatever transforms of the user's own raise of a made photo
+        warnings.warn(
+            f"this Learner's transforms could not be tried on a photo ({type(exc).__name__}: "
+            f"{exc}), so that what they do besides resizing is not known: {found} is taken",
+            MitateWarning,
+            stacklevel=4,
+        )
+        return found
     half_a_pixel = 0.5 / min(found.size)  # fastai cuts whole pixels of the photo, before it scales
     if difference > TOLERANCE + half_a_pixel:
         warnings.warn(
@@ -174,9 +184,10 @@ def _theirs(loaders: Any, photo: Image.Image, *, grey: bool) -> Tensor:
         for stage in stages:
             if stage is not None:
                 stage.split_idx = VALIDATION
-        made = _as_image(photo, grey=grey)
-        made = (made,) if stages[0] is None else stages[0]((made,))
-        batch = (made[0][None].to(getattr(loaders, "device", None) or "cpu"),)
+        made = (_as_image(photo, grey=grey), 0)
+        made = made if stages[0] is None else stages[0](made)
+        device = getattr(loaders, "device", None) or "cpu"
+        batch = made[0][None].to(device), torch.zeros(1, dtype=torch.long, device=device)
         given: Tensor = (batch if stages[1] is None else stages[1](batch))[0]
         return given.detach().as_subclass(Tensor)[0].float().cpu()
     finally:

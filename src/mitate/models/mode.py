@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -66,26 +66,22 @@ def switched_off(network: nn.Module) -> Iterator[None]:
                 setattr(module, flag, True)
 
 
+_eagerly = Together(lambda: torch.compiler.set_stance("force_eager"))  # of all threads
+
+
 @contextmanager
-def _as_it_was() -> Iterator[None]:
-    """Run what ``torch.compile`` made as it was written, and let it be traced."""
-    from torch._dynamo import config
-
-    with torch.compiler.set_stance("force_eager"), config.patch(error_on_nested_fx_trace=False):
-        yield
-
-
-_uncompiled = Together(_as_it_was)
-
-
-def _without_compiler(network: nn.Module) -> AbstractContextManager[Any]:
-    """Put off compiled code of a network's parts: hooks make it begin anew.
+def _without_compiler(network: nn.Module) -> Iterator[None]:
+    """Put off compiled code of a network's parts, and let it be traced: hooks make it begin anew.
 
     Its backward, moreover, frees what a second class needs.
     """
-    if "torch._dynamo" in sys.modules and any(map(_is_compiled, network.modules())):
-        return _uncompiled()
-    return nullcontext()
+    if "torch._dynamo" not in sys.modules or not any(map(_is_compiled, network.modules())):
+        yield
+        return
+    from torch._dynamo import config
+
+    with _eagerly(), config.patch(error_on_nested_fx_trace=False):  # the one is each thread's own
+        yield
 
 
 def _is_compiled(module: nn.Module) -> bool:

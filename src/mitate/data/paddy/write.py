@@ -124,7 +124,7 @@ def write_photos(
     def write(entry: tuple[str, str, int]) -> tuple[str, ...]:
         split, disease, _ = entry
         path, mask = places(*entry)
-        if not all((root / name).is_file() for name in (path, mask)):
+        if not all(_is_whole(root / name) for name in (path, mask)):
             save(root, simulate(plan, *entry), *entry)
         return path, disease, mask, split, str(int(_is_stamped(plan, *entry)))
 
@@ -134,6 +134,16 @@ def write_photos(
             rows.append(row)
             progress(len(rows), plan.total)
     return rows
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a picture is there and can be read to its end."""
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+    except OSError:
+        return False
+    return True
 
 
 def simulate(plan: Plan, split: str, disease: str, index: int) -> Photo:
