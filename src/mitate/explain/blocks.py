@@ -199,7 +199,8 @@ class Blocks:
         every = self.forward.probabilities
         tokens = self.grid.prefix + self.grid.cells
         over = ", ".join(str(n) for n in dict.fromkeys(kept.shape[-1] for kept in every))
-        there = f"it attends over {over} tokens" if every else "none of as many keys as queries"
+        none = "it has no attention of as many keys as queries"
+        there = f"it attends over {over} tokens" if every else none
         return (
             f"no block of this network is seen to attend over the {tokens} tokens of "
             f"{self.layer!r} ({there}; windows are put back where a block's input is the grid "

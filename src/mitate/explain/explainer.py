@@ -447,7 +447,7 @@ class Explainer:
             seed=self.seed,
             cost=self._spent(sum(told) / len(inputs), evidence) if counted else planned,
             task=self.classifier.task,
-            fusion=self.fusion,
+            fusion=self.fusion if len(evidence) > 1 else "",
             estimate=estimate,
         )
 

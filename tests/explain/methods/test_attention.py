@@ -107,7 +107,7 @@ def test_half_precision_is_near(method: str) -> None:
 
 @pytest.mark.parametrize("method", OF_ATTENTION)
 def test_networks_without_attention_are_told(method: str) -> None:
-    with pytest.raises(LayerError, match="none of as many keys as queries.*such as layercam"):
+    with pytest.raises(LayerError, match="it has no attention of as many keys.*such as layercam"):
         explainer(networks.make("with relu"), method, "tapped")(networks.make_images(1))
 
 
