@@ -15,7 +15,7 @@ from mitate.errors import ClassifierError, MitateWarning
 from mitate.models.architecture import input_channels
 from mitate.models.classifier import Classifier
 from mitate.models.preprocessing import RESAMPLING, Interpolation, Padding, Preprocessing, Resize
-from mitate.models.probes import PROBES, TOLERANCE, probe
+from mitate.models.probes import PROBES, TOLERANCE, apart, probe
 
 METHODS: dict[str, Resize] = {"squish": "squash", "crop": "crop", "pad": "pad"}
 PADDING: dict[str, Padding] = {"zeros": "black", "border": "edge", "reflection": "reflection"}
@@ -163,7 +163,6 @@ def _resized(transform: Any) -> Preprocessing:
 
 def _difference(loaders: Any, ours: Preprocessing) -> float:
     """How far fastai's input of a photo is from ours: the mean, in shares of the colours' range."""
-    std = torch.tensor(ours.std)[:, None, None]
     found = [0.0]
     for size in PROBES:
         photo = probe(size)
@@ -171,7 +170,7 @@ def _difference(loaders: Any, ours: Preprocessing) -> float:
         mine = ours(photo)
         if theirs.shape != mine.shape:
             return 1.0
-        found.append(float(((theirs - mine) * std).abs().mean()))
+        found.append(apart(theirs, mine, ours.std))
     return max(found)
 
 

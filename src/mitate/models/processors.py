@@ -9,12 +9,11 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from mitate.errors import ClassifierError
 from mitate.models.configs import input_channels_of, input_size
 from mitate.models.preprocessing import Interpolation, Preprocessing, Resize
-from mitate.models.probes import PROBES, TOLERANCE, probe
+from mitate.models.probes import PROBES, TOLERANCE, apart, probe
 
 Size = tuple[int, int]
 RESAMPLING: dict[int, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
@@ -170,7 +169,6 @@ def _by_channel(values: Any, channels: int) -> tuple[float, ...]:
 
 def _check_alike(kind: str, processor: Any, ours: Preprocessing, channels: int) -> None:
     """Within two levels of 255, which is what rounding colours between two steps does."""
-    std = torch.tensor(ours.std)[:, None, None]
     for size in PROBES:
         photo = probe(size)
         try:
@@ -181,7 +179,7 @@ def _check_alike(kind: str, processor: Any, ours: Preprocessing, channels: int) 
         mine = ours(photo)
         if theirs.shape != mine.shape:
             raise _refused(kind, f"gives inputs of shape {tuple(theirs.shape)}")
-        if float(((theirs - mine) * std).abs().mean()) > TOLERANCE:
+        if apart(theirs, mine, ours.std) > TOLERANCE:
             raise _refused(kind, "changes photos in a way of its own")
 
 
