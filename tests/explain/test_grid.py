@@ -125,3 +125,14 @@ def test_volumes() -> None:
     assert slices.shape == (1, 5, 6, 4)
     assert torch.equal(volume.volume(slices), numbers)
     assert find_grid((1, 5, 2, 3, 4), (12, 16)) is None
+
+
+def test_tokens_of_volumes_come_slice_by_slice() -> None:
+    whole, *others = readings((1, 4 * 6 * 8 + 1, 5), (8, 48, 64), None, (1,))
+    assert whole == Grid("tokens", 6, 8, 5, 1, depth=4)
+    assert all(grid.cells == 4 * 6 * 8 and grid.depth <= 8 for grid in others)
+    tokens = torch.arange(4 * 6 * 8 + 1)[None, :, None].expand(1, -1, 5)
+    cells = whole.volume(whole.spatial(tokens))
+    assert torch.equal(cells[0, 0], torch.arange(1, 4 * 6 * 8 + 1).reshape(4, 6, 8))
+    assert whole.faced(tokens).shape == (4, 5, 6, 8)
+    assert readings((1, 7, 5), (8, 48, 64)) == ()

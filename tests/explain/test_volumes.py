@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from mitate import Explainer, Explanation, imports
 from mitate.errors import UsageError
+from mitate.explain.grid import Grid
+from mitate.explain.layers import automatic
 from mitate.explain.methods import METHODS
 from mitate.models.classifier import Classifier
 
@@ -106,6 +108,54 @@ def test_a_network_of_torchvision() -> None:
     explanation = Explainer(network)(torch.randn(1, 3, 8, 56, 56))
     assert explanation.layer == "layer4"
     assert explanation.maps.shape == (1, 3, 1, 4, 4)
+
+
+def multiscale_transformer() -> nn.Module:
+    mvit = imports.torchvision("models.video.mvit")
+    kernel, whole, halved = [3, 3, 3], [1, 1, 1], [1, 2, 2]
+    sizes = [(16, 16, whole, halved), (16, 32, halved, whole), (32, 32, whole, whole)]
+    blocks = [
+        mvit.MSBlockConfig(2, before, after, kernel, kernel, queries, keys)
+        for before, after, queries, keys in sizes
+    ]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return mvit.MViT(
+            (64, 96), 8, blocks, residual_pool=False, residual_with_cls_embed=True,
+            rel_pos_embed=False, proj_after_attn=False, num_classes=5,
+        ).eval()  # fmt: skip
+
+
+def test_tokens_slice_by_slice() -> None:
+    network = multiscale_transformer()
+    layer = automatic(network, torch.randn(1, 3, 8, 64, 96), read=lambda scores: scores)
+    assert layer.name.startswith("blocks.2")
+    assert layer.grid == Grid("tokens", 8, 12, 32, prefix=1, depth=4)
+    films = torch.zeros(1, 3, 8, 64, 96)
+    films[:, :, 4:, 32:, 64:] = torch.randn(1, 3, 4, 32, 32)  # late, below, at the right
+    changed = Explainer(network, "eigencam", "blocks.0")(films, top_k=1).maps[0, 0].abs()
+    assert changed.shape == (4, 16, 24)
+    assert changed[3, 12:, 20:].mean() > 2 * changed[:2].mean()
+    assert changed[3, 12:, 20:].mean() > 2 * changed[3, :4, :12].mean()
+
+
+def test_tokens_place_by_place_are_no_slices() -> None:
+    """TimeSformer's order: all times of a place before the next place."""
+
+    class PlaceByPlace(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.patches = nn.Conv3d(1, 16, (1, 8, 8), stride=(1, 8, 8))
+            self.layer, self.head = nn.Linear(16, 16), nn.Linear(16, 3)
+
+        def forward(self, films: Tensor) -> Tensor:
+            tokens = self.patches(films).flatten(3).transpose(2, 3).flatten(2).mT
+            return self.head(self.layer(tokens).relu().mean(1))
+
+    network = PlaceByPlace()
+    explanation = Explainer(network)(torch.randn(1, 1, 8, 48, 48))
+    assert explanation.layer == "patches"
 
 
 def test_sizes_slices_and_pictures() -> None:

@@ -1,6 +1,6 @@
 """Where the spatial axes of an activation are, and how to bring them to the end."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -52,7 +52,7 @@ class Grid:
         axes = 2 if self.depth is None else 3
         if self.layout == "tokens":
             patches = activation[..., self.prefix :, :].movedim(-1, -2)
-            return patches.reshape(*patches.shape[:-1], self.height, self.width)
+            return patches.reshape(*patches.shape[:-1], -1, self.width)
         first = activation
         if self.layout == "channels last":
             first = activation.movedim(-1, -1 - axes)
@@ -72,9 +72,9 @@ class Grid:
         return activation.mean(axes, keepdim=True).expand_as(activation)
 
     def faced(self, activation: Tensor) -> Tensor:
-        """Give (..., channels, height, width) as ``spatial``, with a depth among the channels."""
+        """Give (1, channels, height, width) of one image; of a volume one of each slice."""
         found = self.volume(self.spatial(activation))
-        return found if self.depth is None else found.flatten(-4, -3)
+        return found if self.depth is None else found.squeeze(0).movedim(-3, 0)
 
     def volume(self, maps: Tensor) -> Tensor:
         """Give (..., depth, height, width) for maps (..., depth * height, width) of a volume."""
@@ -107,10 +107,11 @@ def readings(
     Four axes are believed where two have the input's aspect to within a cell of rounding and are
     no finer than it; of two readings the closer comes first, and NCHW on a tie. Five axes are read
     so where the input is a volume. Tokens are believed where they are as many as the cells that one
-    stride cuts the input into. ``module`` settles the layout where its type does; ``prefixes`` are
-    the numbers of class and register tokens that the network may have.
+    stride cuts the input into; of a volume as many as so many slices of two or more. ``module``
+    settles the layout where its type does; ``prefixes`` are the numbers of class and register
+    tokens that the network may have.
     """
-    if len(shape) == 3 and len(input_size) == 2 and not isinstance(module, MIXED_TOKENS):
+    if len(shape) == 3 and not isinstance(module, MIXED_TOKENS):
         return _token_grids(shape, input_size, prefixes)
     if len(shape) != len(input_size) + 2:
         return ()
@@ -122,7 +123,7 @@ def readings(
 
 
 def is_astray(plain: Tensor, noisy: Tensor, *faded: Tensor, learned: bool = False) -> bool:
-    """Tell whether the cells of (1, c, h, w) look elsewhere than where they stand.
+    """Tell whether the cells of (slices, c, h, w) look elsewhere than where they stand.
 
     The share of a cell's change that is left when the noise in the image fades in along an axis is
     how far along this axis lies what the cell looks at. Cells out of order (a network that sorts
@@ -194,15 +195,29 @@ def _token_grids(
     shape: Sequence[int], input_size: Sequence[int], prefixes: Sequence[int]
 ) -> tuple[Grid, ...]:
     _, tokens, channels = shape
-    tilings = _tilings(*input_size)
-    found = [
-        Grid("tokens", *tilings[tokens - prefix], channels, prefix)
-        for prefix in prefixes
-        if tokens - prefix > 1 and tokens - prefix in tilings
-    ]
     if tokens in prefixes and tokens > 0:
         return ()
+    found = [
+        Grid("tokens", *sides, channels, prefix, depth)
+        for prefix in prefixes
+        if tokens - prefix > 1
+        for depth, sides in _tiled(tokens - prefix, input_size)
+    ]
     return tuple(sorted(found, key=lambda grid: _mismatch(grid, input_size)))
+
+
+def _tiled(cells: int, input_size: Sequence[int]) -> Iterator[tuple[int | None, tuple[int, int]]]:
+    """Depth, rows and columns of so many cells, a volume's of whole strides in depth first."""
+    *volume, height, width = input_size
+    tilings = _tilings(height, width)
+    if not volume:
+        yield from ((None, tilings[cells]) for _ in range(cells in tilings))
+        return
+    (slices,) = volume
+    depths = [depth for depth in range(1, slices + 1) if cells % depth == 0]
+    for depth in sorted(depths, key=lambda depth: (slices % depth > 0, -depth)):
+        if 1 < cells // depth in tilings:
+            yield depth, tilings[cells // depth]
 
 
 @lru_cache(maxsize=64)
