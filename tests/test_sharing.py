@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from mitate import Explainer
 from mitate.explain.attention import plain_attention
-from mitate.explain.tap import Place, tapped_forward
+from mitate.explain.hooks import Place
+from mitate.explain.tap import tapped_forward
 from mitate.models.mode import evaluating
 from mitate.sharing import Together, turn
 

@@ -13,8 +13,9 @@ from torch import nn
 
 import mitate
 from mitate.errors import LayerError, MitateWarning, TargetError, UsageError
-from mitate.explain.explainer import Explainer, as_classifier
+from mitate.explain.explainer import Explainer
 from mitate.explain.flags import UNSEEN
+from mitate.models.accepting import as_classifier
 from mitate.models.classifier import Classifier
 from mitate.models.preprocessing import Preprocessing
 from oracles import networks

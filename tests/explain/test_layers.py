@@ -16,10 +16,10 @@ from mitate.explain.layers import (
     automatic_of,
     candidates,
     located,
-    prefix_tokens,
 )
 from mitate.explain.names import resolve
 from mitate.explain.tap import tapped_forward
+from mitate.explain.tokens import prefix_tokens
 from mitate.models.classifier import Classifier
 from oracles import networks
 

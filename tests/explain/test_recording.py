@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from mitate import Classifier, Explainer
 from mitate.errors import LayerError
 from mitate.explain.flags import UNSEEN
+from mitate.explain.hooks import Place
 from mitate.explain.layers import automatic
-from mitate.explain.tap import Place, tapped_forward
+from mitate.explain.tap import tapped_forward
 from oracles import networks
 
 WAYS = {

@@ -3,7 +3,9 @@ import torch
 from torch import Tensor, nn
 
 from mitate.errors import LayerError
-from mitate.explain.tap import Place, tapped_forward, trace
+from mitate.explain.hooks import Place
+from mitate.explain.tap import tapped_forward
+from mitate.explain.trace import trace
 from oracles import networks
 
 

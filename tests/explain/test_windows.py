@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from mitate import Explainer, imports
 from mitate.errors import LayerError
+from mitate.explain.around import Around, diagonal
 from mitate.explain.grid import Grid
-from mitate.explain.tap import Around, Place, diagonal
+from mitate.explain.hooks import Place
 from mitate.explain.windows import unwindowed, window_order
 from oracles import attention, networks
 

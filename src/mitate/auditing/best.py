@@ -11,9 +11,10 @@ from mitate.auditing.defaults import default_pick
 from mitate.auditing.files import BestFile, remember, remembered
 from mitate.auditing.subjects import Subjects, subjects_of
 from mitate.errors import MitateWarning, UsageError
-from mitate.explain.explainer import Explainer, as_classifier
+from mitate.explain.explainer import Explainer
 from mitate.explain.inputs import Images, prepare
 from mitate.explain.targets import Labels, label_indices
+from mitate.models.accepting import as_classifier
 from mitate.models.classifier import Classifier
 
 

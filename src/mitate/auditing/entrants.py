@@ -145,7 +145,7 @@ def earlier_layers(classifier: Classifier, probe: Float[Tensor, "1 channels H W"
     """
     read = classifier.read
     found = [layer for layer in candidates(classifier.network, probe, read=read) if layer.counts]
-    last = Explainer(classifier, "gradcam").places(probe)[0].name
+    last = Explainer(classifier, "gradcam").places.found(probe)[0].name
     end = next((place for place, layer in enumerate(found) if layer.name == last), len(found) - 1)
     before = found[:end]
     cells = found[end].grid.cells if found else 0

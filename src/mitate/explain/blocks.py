@@ -9,10 +9,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mitate.errors import LayerError
+from mitate.explain.around import Around, diagonal
 from mitate.explain.attention import Attention, readers
 from mitate.explain.grid import Grid, readings
-from mitate.explain.layers import possible_prefixes
-from mitate.explain.tap import Around, TappedForward, diagonal, replaced_forward, tapped_forward
+from mitate.explain.tap import TappedForward, replaced_forward, tapped_forward
+from mitate.explain.tokens import possible_prefixes
 from mitate.explain.windows import unwindowed, window_order, windows_first
 from mitate.models.classifier import Classifier
 from mitate.tensors import at_least_single

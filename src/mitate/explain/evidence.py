@@ -22,12 +22,13 @@ from mitate.explain.flags import unseen
 from mitate.explain.grid import Grid
 from mitate.explain.guided import Guidance
 from mitate.explain.head import Head, find_head
-from mitate.explain.layers import possible_prefixes
+from mitate.explain.hooks import Place
 from mitate.explain.methods.table import OF_SCORES
 from mitate.explain.pooled import behind
 from mitate.explain.scorer import Advance, Scorer
 from mitate.explain.suffix import Suffix, Traced
-from mitate.explain.tap import Place, TappedForward, tapped_forward
+from mitate.explain.tap import TappedForward, tapped_forward
+from mitate.explain.tokens import possible_prefixes
 from mitate.models.classifier import Classifier
 from mitate.tensors import at_least_single, generators, with_noise
 

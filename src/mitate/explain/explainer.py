@@ -6,32 +6,32 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from mitate.allocation import keeping_memory
-from mitate.errors import LayerError, MitateWarning, TargetError, UsageError
-from mitate.explain import layers
+from mitate.errors import MitateWarning, TargetError, UsageError
 from mitate.explain.augmentation import VARIANTS, averaged
 from mitate.explain.choice import choose
 from mitate.explain.contrast import checked_contrast
+from mitate.explain.cost import is_counted, planned, spent
 from mitate.explain.evidence import DIFFERENTIATED, Derivatives, Evidence, plain_score
 from mitate.explain.explanation import Explanation, joined
 from mitate.explain.flags import find_flags
 from mitate.explain.fusion import checked_fusion, fused
-from mitate.explain.grid import Grid
 from mitate.explain.inputs import Images, prepare
 from mitate.explain.methods import Method
-from mitate.explain.methods.table import BACKWARD, DERIVED, OF_SCORES
-from mitate.explain.names import AND, LayerSpec, resolve, split
-from mitate.explain.outputs import ONE_EACH, Target, TargetFunctions, named_functions, together
+from mitate.explain.methods.table import DERIVED
+from mitate.explain.names import LayerSpec, joined_names, split
+from mitate.explain.outputs import Target, TargetFunctions, named_functions, together
+from mitate.explain.places import Places
+from mitate.explain.scores import PROBABILITIES, check_scores, seem_probabilities
 from mitate.explain.suffix import Traced
-from mitate.explain.tap import Place, TappedForward, tapped_forward
+from mitate.explain.tap import tapped_forward
 from mitate.explain.targets import (
     Labels,
     Targets,
@@ -41,28 +41,11 @@ from mitate.explain.targets import (
     label_targets,
     top_classes,
 )
-from mitate.models.classifier import Classifier
-from mitate.models.learners import from_learner, is_learner
+from mitate.models.accepting import as_classifier
 from mitate.models.mode import batch_for
 from mitate.models.tasks import ONE_OUTPUT
 from mitate.progress import Advance, progress
-from mitate.tensors import at_least_single, varies
-
-ONE_OF_TWO = (
-    "the network gives 1 score, and there are 2 classes: name the one that it speaks for alone, or "
-    "both with output=lambda logit: torch.cat([torch.zeros_like(logit), logit], dim=1)"
-)
-PROBABILITIES = (
-    "the network's scores are not negative and add up to 1, as if a softmax had made probabilities "
-    "of them already: they are taken for logits, and maps of them fade where the network is sure. "
-    "Leave out the softmax, or give Classifier.from_module(network, "
-    "output=lambda p: p.clamp_min(1e-12).log())"
-)
-OF_NO_SCORES = {"activations", "classes", "grid", "images", "generators"}
-NEAR_ONE, ROUNDINGS = 1e-5, 8  # of half precision so many of its own
-# Evidence that tells of its own forwards.
-COUNTED = {"scorer", "suffix", "noisy", "slopes", "guided", "fullgradients"}
-PIXELS = "pixels"  # in the place of a layer's name
+from mitate.tensors import at_least_single
 
 
 class Explainer:
@@ -148,23 +131,14 @@ class Explainer:
         self.differentiable = differentiable
         self.augment = augment
         self.layers = split(chosen.layer)
-        several = len(self.layers) > 1
-        self.fusion = checked_fusion(fusion, self.method) if several or fusion else ""
-        if fusion and not several:
-            raise UsageError(
-                "fusion is of several layers, and one is named: give layer='blocks.1 + auto', or "
-                "leave out fusion"
-            )
+        self.fusion = checked_fusion(fusion, self.method, len(self.layers))
         if self.options.get("tolerance") and (augment or len(self.layers) > 1):
             raise UsageError(
                 "tolerance is for the map of one layer: leave out augment and further layers"
             )
         compared = {"against": against, "strength": strength} if self.contrast else {}
         self.modifiers = {**compared, **({"augment": True} if augment else {})}
-        network = self.classifier.network
-        self._named = [None if _is_auto(spec) else resolve(network, spec) for spec in self.layers]
-        self._automatic: dict[tuple[int, ...], list[Place]] = {}
-        self._grids: dict[tuple[Any, ...], Grid] = {}
+        self.places = Places(self.classifier, self.method, self.layers)
         self._traces: dict[Any, Traced | None] = {}
         self._aimed: dict[tuple[tuple[str, Target], ...], Explainer] = {}
         self._told = False
@@ -194,9 +168,8 @@ class Explainer:
         return best_explainer(model, images, **settings)
 
     def __repr__(self) -> str:
-        named = [place.name if place else "auto" for place in self._named]
-        layers_named = f" at {' + '.join(named)}" if self.method.at_layer else ""
-        return f"{type(self).__name__}({self.method.name}{layers_named}, {self.classifier!r})"
+        where = f" at {self.places}" if self.method.at_layer else ""
+        return f"{type(self).__name__}({self.method.name}{where}, {self.classifier!r})"
 
     def __call__(
         self,
@@ -278,58 +251,10 @@ class Explainer:
                 output=together(functions),
                 task="regression",
             )
-            aimed._automatic, aimed._grids, aimed._traces = {}, {}, {}
+            aimed.places = Places(aimed.classifier, self.method, self.layers)
+            aimed._traces = {}
             self._aimed = {key: aimed}
         return self._aimed[key]
-
-    def places(self, inputs: Float[Tensor, "b channels *pixels"]) -> list[Place]:
-        """The layers that are tapped for inputs such as these; none for a method of pixels.
-
-        None either where no layer has a grid for a method that needs its number of cells alone:
-        the pixels are its cells then.
-        """
-        named = self._named if self.method.at_layer else []
-        found = ([place] if place else self._auto(inputs) for place in named)
-        return [place for places in found for place in places]
-
-    def _auto(self, inputs: Tensor) -> list[Place]:
-        size = tuple(inputs.shape[1:])
-        if size not in self._automatic:
-            network, read = self.classifier.network, self.classifier.read
-            if self.method.joins_layers:
-                found = layers.automatic_pair(network, inputs[:1], read=read)
-            else:
-                found = self._last(inputs)
-            self._automatic[size] = [layer.place for layer in found]
-        return self._automatic[size]
-
-    def _last(self, inputs: Tensor) -> list[layers.Layer]:
-        try:
-            found = layers.automatic(self.classifier.network, inputs[:1], read=self.classifier.read)
-        except LayerError:
-            if not self.method.needs_cells_alone:
-                raise
-            return []
-        return [found]
-
-    def _grid(self, place: Place, inputs: Tensor, activation: Tensor) -> Grid:
-        """Where the axes of a layer's output are, found once for each size of the input."""
-        key = (id(place.module), tuple(inputs.shape[1:]), tuple(activation.shape[1:]))
-        if key not in self._grids:
-            network, read = self.classifier.network, self.classifier.read
-            self._grids[key] = layers.located(network, place, inputs, activation, read=read)
-        return self._grids[key]
-
-    def _looked_at(
-        self, places: Sequence[Place], inputs: Tensor, forward: TappedForward
-    ) -> list[tuple[Place, Grid]]:
-        """The tapped layers with their grids, or the pixels themselves."""
-        if not places:
-            channels, height, width = inputs.shape[1:]
-            pixels = Grid("channels first", height, width, channels)
-            return [(Place(self.classifier.network, PIXELS), pixels)]
-        activations = zip(places, forward.activations, strict=True)
-        return [(place, self._grid(place, inputs, given)) for place, given in activations]
 
     def _batch(self, inputs: Tensor) -> int:
         return batch_for(inputs, self.batch_size)
@@ -373,8 +298,7 @@ class Explainer:
         top_k: int | None,
         advance: Advance,
     ) -> Explanation:
-        places, needs = self.places(inputs), self.method.needs
-        layers_shown = [place.name for place in places] or [PIXELS]
+        places, needs = self.places.found(inputs), self.method.needs
         network, read = self.classifier.network, self.classifier.read
         forward = tapped_forward(
             network,
@@ -387,14 +311,13 @@ class Explainer:
             differentiable=self.differentiable,
         )
         logits = forward.logits.detach()
-        if len(logits) != len(inputs):
-            raise TargetError(
-                f"there are {len(logits)} scores for a batch of {len(inputs)}: {ONE_EACH}"
-            )
-        class_names = self._names(logits.shape[1])
-        self._notice_probabilities(logits)
+        check_scores(logits, self.classifier, len(inputs))
+        if not self._told and seem_probabilities(logits, self.classifier, self.method):
+            self._told = True
+            warnings.warn(PROBABILITIES, MitateWarning, stacklevel=2)
         classes = top_classes(logits, top_k) if wanted is None else wanted.to(logits.device)
-        looked_at, score = self._looked_at(places, inputs, forward), self.contrast or plain_score
+        looked_at = self.places.looked_at(places, inputs, forward)
+        score = self.contrast or plain_score
         derivatives = Derivatives(forward, classes, score)
         evidence = [
             Evidence(
@@ -415,99 +338,48 @@ class Explainer:
             )
             for index, (place, grid) in enumerate(looked_at)
         ][: 1 if self.method.joins_layers else None]
-        planned = self.method.cost.forwards + sum(self._cost(seen) for seen in evidence)
+        expected = planned(self.method, self.options, evidence)
         told: list[float] = []
 
-        def spent(forwards: float) -> None:
+        def tell(forwards: float) -> None:
             told.append(forwards)
-            advance(forwards / planned)
+            advance(forwards / expected)
 
-        maps, counted, estimate = [], not COUNTED.isdisjoint(needs), None
+        maps, estimate = [], None
         for seen in evidence:
-            seen.advance = spent
+            seen.advance = tell
             given = self.method.function(*seen.given(needs), **self.options)
             if isinstance(given, tuple):
                 given, estimate = given
             maps.append(seen.grid.volume(given))
-        advance(len(inputs) - sum(told) / planned)
+        advance(len(inputs) - sum(told) / expected)
         one = fused(maps, self.fusion)
         one = one if self.differentiable else one.detach()
         return Explanation(
             maps=at_least_single(one),  # autocast rounds sums over channels
             classes=classes,
             logits=at_least_single(logits),
-            class_names=class_names,
+            class_names=self.classifier.class_names,
             method=self.method.name,
-            layer=f" {AND} ".join(layers_shown),
+            layer=joined_names(place.name for place, _ in looked_at),
             input_size=tuple(inputs.shape[2:]),
             flags=find_flags(
                 one.detach(), _blind(one, evidence, needs), of_channels=self.method.weights_channels
             ),
             options={**self.options, **self.modifiers},
             seed=self.seed,
-            cost=self._spent(sum(told) / len(inputs), evidence) if counted else planned,
+            cost=spent(self.method, evidence, sum(told) / len(inputs))
+            if is_counted(self.method)
+            else expected,
             task=self.classifier.task,
             fusion=self.fusion if len(evidence) > 1 else "",
             estimate=estimate,
         )
 
-    def _cost(self, seen: Evidence) -> float:
-        """Forward-equivalents an image at one layer, but for what all layers share.
-
-        That is the forward, and beyond the first layer the backward of the scores.
-        """
-        masked = self.method.cost.per_channel > 0
-        live = round(float(varies(seen.activations).sum(1).float().mean())) if masked else 0
-        classes = seen.classes.shape[1]
-        shared = BACKWARD * classes if seen.index and self._shares_gradients else 0
-        whole = self.method.cost.of(live, classes, seen.grid.cells, self.options)
-        return whole - self.method.cost.forwards - shared
-
-    def _spent(self, told: float, evidence: Sequence[Evidence]) -> float:
-        """Forward-equivalents an image: what was told, the images' own forward and gradients."""
-        derived = not DIFFERENTIATED.isdisjoint(self.method.needs)
-        counted = evidence[: 1 if self._shares_gradients else None] if derived else ()
-        return 1 + told + BACKWARD * sum(seen.classes.shape[1] for seen in counted)
-
-    @property
-    def _shares_gradients(self) -> bool:
-        """Whether one backward a score serves all layers."""
-        return not OF_SCORES.isdisjoint(self.method.needs)
-
-    def _names(self, classes: int) -> tuple[str, ...]:
-        names = self.classifier.class_names
-        if len(names) != classes:
-            if (classes, len(names)) == (1, 2):
-                raise UsageError(ONE_OF_TWO)
-            guessed = self.classifier.provenance.get("guessed_classes")
-            told = "by its last linear layer there are" if guessed else "there are"
-            raise UsageError(
-                f"the network gives {classes} scores, and {told} {len(names)} classes: pass "
-                f"classes= with {classes} names, or output= where the scores are elsewhere"
-            )
-        return names
-
-    def _notice_probabilities(self, logits: Float[Tensor, "b n"]) -> None:
-        """Tell, once, of scores that a softmax has been through."""
-        looked_at = not OF_NO_SCORES.issuperset(self.method.needs)
-        if self._told or self.classifier.task != "single-label" or not looked_at:
-            return
-        if not logits.is_floating_point():
-            return
-        apart = (at_least_single(logits).sum(1) - 1).abs().max()
-        rounding = max(NEAR_ONE, ROUNDINGS * torch.finfo(logits.dtype).eps)
-        if bool((logits >= 0).all()) and float(apart) < rounding:
-            self._told = True
-            warnings.warn(PROBABILITIES, MitateWarning, stacklevel=2)
-
     def _progress(self, inputs: Tensor) -> AbstractContextManager[Advance]:
-        many = not COUNTED.isdisjoint(self.method.needs)
+        many = is_counted(self.method)
         shown = many and sys.stderr.isatty() if self.show_progress is None else self.show_progress
         return progress(self.method.name, len(inputs), shown=shown)
-
-
-def _is_auto(spec: str | nn.Module) -> bool:
-    return isinstance(spec, str) and spec == "auto"
 
 
 def _blind(
@@ -517,23 +389,3 @@ def _blind(
     if DERIVED.isdisjoint(needs) or maps.flatten(2).any(-1).all():
         return None
     return torch.stack([seen.blind for seen in evidence]).all(0)
-
-
-def as_classifier(model: Any) -> Classifier:
-    """A Classifier of whatever stands for one.
-
-    Raises:
-        UsageError: an object that is no classifier.
-    """
-    if isinstance(model, Classifier):
-        return model
-    if isinstance(model, nn.Module):
-        return Classifier.from_module(model)
-    if isinstance(model, str | Path):
-        return Classifier.load(model)
-    if is_learner(model):
-        return from_learner(model)
-    raise UsageError(
-        f"a {type(model).__name__} is no classifier: give a module, a mitate.Classifier, a fastai "
-        "Learner, or a reference such as timm:NAME@WEIGHTS or hf:ORG/NAME"
-    )

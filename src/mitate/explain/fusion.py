@@ -14,20 +14,30 @@ FUSIONS = ("max", "mean", "product")
 USUAL = FUSIONS[0]
 
 
-def checked_fusion(fusion: str | None, method: Method) -> str:
-    """The name of a fusion: without one the usual, and none where the method joins the layers.
+def checked_fusion(fusion: str | None, method: Method, layers: int) -> str:
+    """The name of a fusion: without one the usual, and none of one layer or of joined ones.
+
+    Args:
+        fusion: what was asked for, if anything.
+        method: whose maps are fused.
+        layers: how many.
 
     Raises:
-        UsageError: no such fusion, or one for a method that joins the layers itself.
+        UsageError: no such fusion, or one for one layer or a method that joins the layers itself.
     """
     if not fusion:
-        return "" if method.joins_layers else USUAL
+        return "" if method.joins_layers or layers < 2 else USUAL
     if fusion not in FUSIONS:
         raise UsageError(f"fusion {fusion!r}: use one of {', '.join(FUSIONS)}")
     if method.joins_layers:
         raise UsageError(
             f"{method.name} makes one map of all its layers by itself: leave out fusion, or use a "
             "method of one layer, such as layercam"
+        )
+    if layers < 2:
+        raise UsageError(
+            "fusion is of several layers, and one is named: give layer='blocks.1 + auto', or leave "
+            "out fusion"
         )
     return fusion
 

@@ -147,10 +147,10 @@ class Compiled(Explainer):
 
     def _plan(self, inputs: Tensor) -> Plan:
         """What is traced for images of this size."""
-        places, network = self.places(inputs), self.classifier.network
+        places, network = self.places.found(inputs), self.classifier.network
         forward = tapped_forward(network, inputs, places, read=self.classifier.read)
         pairs = list(zip(places, forward.activations, strict=True))
-        grids = [self._grid(place, inputs, activation) for place, activation in pairs]
+        grids = [self.places.grid(place, inputs, activation) for place, activation in pairs]
         ways = []
         if "head" in self.method.needs:
             for (place, activation), grid in zip(pairs, grids, strict=True):

@@ -7,7 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mitate.errors import LayerError
-from mitate.explain.tap import Call, Place, trace
+from mitate.explain.hooks import Place
+from mitate.explain.trace import Call, trace
 from mitate.models.classifier import Classifier
 from mitate.models.mode import evaluating
 

@@ -1,14 +1,14 @@
 """Layers by name: what users write, and the module that they mean."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 
 import numpy as np
 from torch import nn
 
 from mitate.errors import LayerError, UsageError
-from mitate.explain.tap import Place
+from mitate.explain.hooks import Place
 
 LayerSpec = str | int | nn.Module  # a number is that of a child, as network[-2]
 AND = "+"  # between the names of several layers
@@ -31,6 +31,11 @@ def split(spec: LayerSpec | Sequence[LayerSpec]) -> list[str | nn.Module]:
     if not found or "" in found or len(set(map(_identity, found))) < len(found):
         raise UsageError(f"layer {spec!r}: name one layer or several different ones")
     return found
+
+
+def joined_names(names: Iterable[str]) -> str:
+    """The names of several layers as one, which ``split`` takes apart."""
+    return f" {AND} ".join(names)
 
 
 def _spelled(spec: LayerSpec) -> str | nn.Module:

@@ -17,8 +17,9 @@ from torch.fx import Graph, GraphModule, Node
 
 from mitate.errors import MitateWarning
 from mitate.explain.grid import Grid
+from mitate.explain.hooks import Place
 from mitate.explain.scorer import Advance, Make
-from mitate.explain.tap import Place, replaced_forward
+from mitate.explain.tap import replaced_forward
 from mitate.models.classifier import Classifier
 from mitate.models.mode import evaluating
 from mitate.models.tasks import likelihood

@@ -1,17 +1,15 @@
-"""The only place with hooks: what a layer gave, and the gradients of scores with respect to it.
+"""What a layer gave, and the gradients of scores with respect to it.
 
-The network is left as it was: training mode, ``requires_grad``, ``.grad``, hooks and buffers, after
-success and after any exception. The forward up to the first tapped layer records nothing: the
-tapped output becomes the leaf, and autograd begins there. Only where maps are to teach the network
+The network is left as it was. The forward up to the first tapped layer records nothing: the tapped
+output becomes the leaf, and autograd begins there. Only where maps are to teach the network
 (``differentiable``, ``watching``) is all of it recorded.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from threading import get_ident
 from typing import Any
 from weakref import WeakSet
 
@@ -20,55 +18,20 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from mitate.errors import LayerError
+from mitate.explain.around import Around, noting_blocks
 from mitate.explain.attention import AttentionTap, plain_attention
-from mitate.models.mode import at_full_speed, evaluating, switched_off
+from mitate.explain.hooks import (
+    Place,
+    first_tensor,
+    hooked,
+    own_copy,
+    undisturbed,
+    with_first_tensor,
+)
+from mitate.models.mode import at_full_speed, switched_off
 
 Read = Callable[[Any], Tensor]
-SCRIPTED = (
-    "a TorchScript module does not let its layers be watched: give the module that it was made "
-    "from, or a method of pixels, such as gradient, occlusion or rise"
-)
-
-
 _cutting: WeakSet[nn.Module] = WeakSet()  # networks whose forwards put recording off by themselves
-
-
-@dataclass(frozen=True)
-class Place:
-    """A layer to tap: a module, its name, and which of its calls in one forward (-1: the last)."""
-
-    module: nn.Module
-    name: str
-    call: int = -1
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of a module in a forward: where, and the tensors that it took and gave."""
-
-    name: str
-    module: nn.Module
-    call: int
-    output: Tensor
-    version: int
-    input: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Around:
-    """One call of a module in which one attention is computed, and no other.
-
-    Attributes:
-        place: the module, its name, and which of its calls, counted from 0.
-        input: the tensor that it took.
-        rest: the other arguments, and those by name.
-        output: the tensor that it gave, in the graph.
-    """
-
-    place: Place
-    input: Tensor
-    rest: tuple[tuple[Any, ...], dict[str, Any]]
-    output: Tensor
 
 
 @dataclass(frozen=True)
@@ -231,18 +194,18 @@ def _tapped(
     from_the_start: bool,
 ) -> TappedForward:
     keeper = _Keeper(places, gradients=gradients)
-    own = _own(inputs)
+    own = own_copy(inputs)
     attended = AttentionTap(gradients=gradients) if attention else None
     around: dict[int, list[Around]] = defaultdict(list)
     trained = any(module.training for module in network.modules())
     with ExitStack() as entered:
-        entered.enter_context(_undisturbed(network))
-        entered.enter_context(_hooked(keeper.modules, keeper))
+        entered.enter_context(undisturbed(network))
+        entered.enter_context(hooked(keeper.modules, keeper))
         entered.enter_context(watch or nullcontext())
         entered.enter_context(plain_attention() if twice else nullcontext())
         if attended is not None:
             entered.enter_context(attended)
-            entered.enter_context(_noting_blocks(network, attended, around))
+            entered.enter_context(noting_blocks(network, attended, around))
         if from_the_start:
             torch.set_grad_enabled(gradients)
         if pixels:
@@ -277,7 +240,7 @@ def watching(places: Sequence[Place]) -> Iterator[Callable[[Tensor], TappedForwa
         kept, calls = keeper.found()
         return TappedForward(logits, kept, (), calls, recorded=before)
 
-    with _hooked(keeper.modules, keeper), plain_attention():
+    with hooked(keeper.modules, keeper), plain_attention():
         try:
             yield tapped
         finally:
@@ -293,7 +256,7 @@ class _Keeper:
         self.outputs: dict[int, list[Tensor]] = {id(place.module): [] for place in places}
 
     def __call__(self, module: nn.Module, _args: Any, output: Any) -> Any:
-        tensor = _first_tensor(output)
+        tensor = first_tensor(output)
         if tensor is None or not tensor.is_floating_point():
             return output
         if not self.gradients or tensor.is_inference():
@@ -302,7 +265,7 @@ class _Keeper:
         torch.set_grad_enabled(True)
         kept = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
         self.outputs[id(module)].append(kept)
-        return _with_first_tensor(output, kept.clone())
+        return with_first_tensor(output, kept.clone())
 
     def found(self) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         """What each place gave, and in which of its module's calls."""
@@ -325,126 +288,10 @@ def replaced_forward(
             return output
         if activation.requires_grad:
             torch.set_grad_enabled(True)
-        return _with_first_tensor(output, activation)
+        return with_first_tensor(output, activation)
 
-    with _undisturbed(network), _hooked([place.module], replace):
-        return read(network(_own(inputs)))
-
-
-def diagonal(network: nn.Module, around: Around, tensor: Tensor) -> Tensor:
-    """Each token's score with itself, of the attention in a call that takes another tensor."""
-    attended = AttentionTap(gradients=False)
-    rest, named = around.rest
-    with _undisturbed(network), attended:
-        around.place.module(tensor, *rest, **named)
-    return attended.diagonals[0]
-
-
-def trace(
-    network: nn.Module, inputs: Tensor, kinds: tuple[type[nn.Module], ...] = (nn.Module,)
-) -> list[Call]:
-    """Run one forward without gradients and list the modules' calls, in finishing order."""
-    names = {id(module): name for name, module in network.named_modules()}
-    calls: list[Call] = []
-    counts: dict[int, int] = {}
-
-    def note(module: nn.Module, args: Any, output: Any) -> None:
-        tensor = _first_tensor(output)
-        index = counts.get(id(module), 0)
-        counts[id(module)] = index + 1
-        if tensor is not None:
-            taken = args[0] if args and isinstance(args[0], Tensor) else None
-            version = 0 if tensor.is_inference() else tensor._version  # these have none
-            calls.append(Call(names[id(module)], module, index, tensor, version, taken))
-
-    watched = [m for m in network.modules() if isinstance(m, kinds) and not _is_scripted(m)]
-    with _undisturbed(network), _hooked(watched, note):
-        network(_own(inputs))
-    return calls
-
-
-@contextmanager
-def _undisturbed(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode, nothing recorded until a hook says so, whatever the caller's mode is."""
-    with evaluating(network), torch.inference_mode(False), torch.no_grad():
-        yield
-
-
-@contextmanager
-def _hooked(modules: Any, hook: Callable[[nn.Module, Any, Any], Any]) -> Iterator[None]:
-    """Call a hook after forwards of modules, where the thread that entered this runs them."""
-    if any(map(_is_scripted, modules)):
-        raise LayerError(SCRIPTED)
-    heeded = _of_this_thread(hook)
-    handles = [module.register_forward_hook(heeded) for module in modules]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _of_this_thread(hook: Callable[..., Any]) -> Callable[..., Any]:
-    """A hook that does nothing in other threads."""
-    thread = get_ident()
-    return lambda *given: hook(*given) if get_ident() == thread else None
-
-
-@contextmanager
-def _noting_blocks(
-    network: nn.Module, attended: AttentionTap, around: dict[int, list[Around]]
-) -> Iterator[None]:
-    """Note each call of a module, but of the network itself, that holds one attention alone."""
-    begun: list[int] = []
-    counts: Counter[int] = Counter()
-    handles = []
-
-    def begin(_module: nn.Module, _args: Any) -> None:
-        begun.append(len(attended.kept))
-
-    def end(name: str, module: nn.Module, args: Any, named: dict[str, Any], output: Any) -> None:
-        first, call = begun.pop(), counts[id(module)]
-        counts[id(module)] += 1
-        given = _first_tensor(output)
-        alone = len(attended.kept) == first + 1
-        if alone and given is not None and args and isinstance(args[0], Tensor):
-            place, rest = Place(module, name, call), (tuple(args[1:]), dict(named))
-            around[first].append(Around(place, args[0].detach(), rest, given))
-
-    try:
-        for name, module in network.named_modules():
-            if name and not _is_scripted(module):
-                ended = _of_this_thread(partial(end, name))
-                handles.append(module.register_forward_pre_hook(_of_this_thread(begin)))
-                handles.append(module.register_forward_hook(ended, with_kwargs=True))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _is_scripted(module: nn.Module) -> bool:
-    return isinstance(module, torch.jit.ScriptModule)
-
-
-def _own(inputs: Tensor) -> Tensor:
-    """A copy, for networks that alter their input in place."""
-    return inputs.detach().clone()
-
-
-def _first_tensor(output: Any) -> Tensor | None:
-    if isinstance(output, Tensor):
-        return output
-    if isinstance(output, tuple | list) and output and isinstance(output[0], Tensor):
-        return output[0]
-    return None
-
-
-def _with_first_tensor(output: Any, tensor: Tensor) -> Any:
-    if isinstance(output, Tensor):
-        return tensor
-    rest = [tensor, *output[1:]]
-    return type(output)(*rest) if hasattr(output, "_fields") else type(output)(rest)
+    with undisturbed(network), hooked([place.module], replace):
+        return read(network(own_copy(inputs)))
 
 
 def _kept(place: Place, outputs: dict[int, list[Tensor]]) -> Tensor:

@@ -22,10 +22,11 @@ from mitate.explain.flags import unseen
 from mitate.explain.fusion import fused
 from mitate.explain.grid import Grid
 from mitate.explain.head import Way
+from mitate.explain.hooks import Place
 from mitate.explain.lowering import PlainPooling, decompositions
 from mitate.explain.methods import Method
 from mitate.explain.methods.table import OF_SCORES
-from mitate.explain.tap import Place, tapped_forward
+from mitate.explain.tap import tapped_forward
 from mitate.explain.targets import top_classes
 from mitate.models.classifier import Classifier
 from mitate.models.mode import as_written, evaluating

@@ -8,9 +8,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mitate.explain.grid import Grid
+from mitate.explain.hooks import Place
 from mitate.explain.layers import automatic
 from mitate.explain.methods import find_method
-from mitate.explain.tap import Place, TappedForward
+from mitate.explain.tap import TappedForward
 from mitate.models.classifier import Classifier
 from mitate.models.trial import probe
 from mitate.training.masks import LEVELS

@@ -11,9 +11,9 @@ from mitate.auditing.audit import Audit, audit_images
 from mitate.auditing.files import write_audit
 from mitate.data.masks import Masks
 from mitate.errors import UsageError
-from mitate.explain.explainer import as_classifier
 from mitate.explain.inputs import Images
 from mitate.explain.targets import Labels
+from mitate.models.accepting import as_classifier
 from mitate.view.audited import audit_report
 from mitate.view.given import LIMIT, given
 from mitate.view.report import write_report

@@ -16,8 +16,8 @@ from mitate.auditing.subjects import Subjects
 from mitate.auditing.table import find_metrics
 from mitate.data.masks import Masks
 from mitate.errors import ImageError, UsageError
-from mitate.explain.explainer import as_classifier
 from mitate.files import write_csv, write_text
+from mitate.models.accepting import as_classifier
 from mitate.models.classifier import Classifier
 from mitate.view.given import LIMIT, check_usable, photo_subjects
 from mitate.view.photos import open_masks, reported, with_known_labels

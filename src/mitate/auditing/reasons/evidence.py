@@ -152,7 +152,7 @@ class _Looked:
     def _activations(self, inputs: Tensor) -> Float[Tensor, "b c h w"]:
         """What the last of the explainer's layers gives, which one more forward tells."""
         network, read = self.explainer.classifier.network, self.explainer.classifier.read
-        place = self.explainer.places(inputs)[-1]
+        place = self.explainer.places.found(inputs)[-1]
         given = tapped_forward(network, inputs, [place], read=read).activations[0]
         shape = tuple(given.shape[1:])
         if shape not in self.grids:
