@@ -1,10 +1,12 @@
 import pytest
 import torch
+from torch import nn
 
 import tiny
 from mitate import imports
 from mitate.auditing.entrants import METHODS_AT_AUTO, earlier_layers, line_up
 from mitate.errors import LayerError, UsageError
+from mitate.explain.methods import METHODS
 from mitate.models.classifier import Classifier
 
 
@@ -51,6 +53,35 @@ def test_the_default(classifier, probe):
 def test_an_earlier_layer_is_the_end_of_its_stage(network, size, stages):
     made = Classifier.from_module(imports.timm().create_model(network).eval())
     assert earlier_layers(made, torch.randn(1, 3, size, size)) == stages
+
+
+VIT = "vit_tiny_patch16_224"
+TOKENS = {"img_size": 32, "depth": 2, "patch_size": 8}
+
+
+def made_for(method, classifier):
+    """A classifier that a method can be tried on."""
+    if METHODS[method].family == "attention":
+        network = imports.timm().create_model(VIT, num_classes=3, **TOKENS)
+    elif method == "guidedgradcam":
+        convolution, head = nn.Conv2d(3, 4, 3, stride=4), nn.Linear(4, 3)
+        pooling = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        network = nn.Sequential(convolution, nn.ReLU(), pooling, head)
+    else:
+        return classifier
+    return Classifier.from_module(network)
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_that_looks_at_the_network_has_its_controls(method, classifier, probe):
+    if METHODS[method].is_control:
+        pytest.skip("controls alone say nothing")
+    small = probe if method == "cam" else probe[..., :32, :32]
+    entrants, _ = line_up(made_for(method, classifier), small, methods=[method])
+    kinds = [one.kind for one in entrants]
+    assert kinds[0] == "method"
+    assert kinds.count("control") >= 3
+    assert all(one.maps(small, torch.tensor([1])).ndim == 3 for one in entrants)
 
 
 def test_methods_and_layers_that_are_named_are_crossed(classifier, probe):

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 
 import mitate
+import tiny
 from mitate.errors import LayerError, MitateWarning, TargetError, UsageError
 from mitate.explain.explainer import Explainer
 from mitate.explain.flags import UNSEEN
@@ -380,3 +381,17 @@ def test_they_are_shown_in_a_line() -> None:
     rows, columns = explanation.maps.shape[-2:]
     assert repr(explainer).startswith("Explainer(gradcam at tapped, Classifier(")
     assert repr(explanation) == f"Explanation(2 x 2 maps of {rows} x {columns}, gradcam at tapped)"
+
+
+def test_what_an_explanation_of_pixels_calls_its_layer_is_taken_as_a_layer() -> None:
+    classifier = tiny.classifier()
+    images = torch.randn(1, 3, 32, 32)
+    first = Explainer(classifier, "gradient")(images, top_k=1)
+    again = Explainer(classifier, "gradient", first.layer)
+    assert "pixels" in repr(Explainer(classifier, "edges", first.layer))
+    torch.testing.assert_close(again(images, top_k=1).maps, first.maps)
+    edges = Explainer(classifier, "edges", first.layer)(images, top_k=1)
+    assert edges.layer == "pixels"
+    assert edges.maps.shape == first.maps.shape
+    with pytest.raises(LayerError, match="pixels are none"):
+        Explainer(classifier, "gradcam", "pixels")

@@ -39,7 +39,9 @@ def test_it_indexes_iterates_and_slices_by_image() -> None:
     assert one.pictures == explanation.pictures[3:]
     back = explanation[::-1]
     assert back.names == ("d", "c", "b", "a")
-    assert back.flags == (Flag(2, 0, "zero", "why"), Flag(0, 1, "constant", "so"))
+    assert back.flags == (Flag(0, 1, "constant", "so"), Flag(2, 0, "zero", "why"))
+    twice = explanation[[3, 3]]
+    assert twice.flags == (Flag(0, 1, "constant", "so"), Flag(1, 1, "constant", "so"))
     assert [part.names[0] for part in explanation] == ["a", "b", "c", "d"]
     assert len(explanation[2:2]) == 0
     assert explanation[np.int64(1)].names == ("b",)

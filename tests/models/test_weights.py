@@ -1,3 +1,4 @@
+import os
 import pickle
 import pickletools
 import zipfile
@@ -10,7 +11,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mitate.errors import UnsafePickleError, WeightsError
-from mitate.models.weights import load_into, pickle_globals, read_weights, sha256
+from mitate.models.weights import (
+    LARGEST_PICKLE,
+    load_into,
+    pickle_globals,
+    read_weights,
+    sha256,
+)
 
 STATE = {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
 
@@ -161,3 +168,38 @@ class TestGlobals:
     def test_no_pickle(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="opcode|pickle"):
             self.names(tmp_path, b"hello")
+
+    def test_a_harmless_zip_behind_a_pickle_does_not_stand_for_it(self, tmp_path: Path) -> None:
+        inner = tmp_path / "inner.zip"
+        with zipfile.ZipFile(inner, "w") as archive:
+            archive.writestr("archive/data.pkl", pickle.dumps({}))
+        harmful = pickle.dumps(Harmful(tmp_path / "harmed"))
+        assert any("Path" in name for name in self.names(tmp_path, harmful + inner.read_bytes()))
+
+    @pytest.mark.parametrize("name", ["a/data.pkl", "a/DATA.PKL"])
+    def test_each_of_two_entries_of_one_name_is_read(self, tmp_path: Path, name: str) -> None:
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            archive.writestr(name, pickle.dumps(Harmful(tmp_path / "harmed")))
+            with pytest.warns(UserWarning, match="Duplicate name"):
+                archive.writestr(name, pickle.dumps({}))
+        assert any("Path" in name for name in pickle_globals(tmp_path / "a.zip"))
+
+    def test_a_memo_that_is_filled_in_two_ways(self, tmp_path: Path) -> None:
+        def text(word: str) -> bytes:
+            return b"\x8c" + bytes([len(word)]) + word.encode()
+
+        put = text("posix") + b"q\x00" + b"0" + text("system") + b"q\x01" + b"0"
+        memoized = text("torch") + b"\x94" + b"0" + text("float32") + b"\x94" + b"0"
+        content = b"\x80\x04" + put + memoized + b"h\x00h\x01\x93."
+        assert pickle.loads(content) is os.system
+        assert self.names(tmp_path, content) == ("posix.system",)
+
+    def test_what_unpacks_to_more_than_any_network_is_refused(self, tmp_path: Path) -> None:
+        packed = zipfile.ZIP_DEFLATED
+        with zipfile.ZipFile(tmp_path / "a.pth", "w", compression=packed) as archive:
+            archive.writestr("a/data.pkl", bytes(LARGEST_PICKLE + 1))
+        assert (tmp_path / "a.pth").stat().st_size < 1 << 17
+        with pytest.raises(ValueError, match="unpacks to 64 MB"):
+            pickle_globals(tmp_path / "a.pth")
+        with pytest.raises(WeightsError, match="unpacks to 64 MB"):
+            read_weights(tmp_path / "a.pth")

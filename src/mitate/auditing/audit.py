@@ -338,6 +338,7 @@ def _parameters(contest: Contest, audited: str, budget: str | float | None) -> d
         "torch": torch.__version__,
         "weights_sha256": digest_of_network(contest.classifier.network),
         **_decoder(contest),
+        "task": contest.classifier.task,
         "images_sha256": contest.subjects.digest,
         "audited": audited,
         "contenders": [

@@ -63,7 +63,7 @@ def audit(
             elsewhere then lie on it.
         out: the folder for report.html, audit.csv and audit.json; an interrupted audit goes on
             from what lies there.
-        method: a method (mitate methods) to compare; repeat it. Six when not given.
+        method: a method (mitate methods) to compare; repeat it. Seven when not given.
         layer: a layer (mitate layers), auto, or earlier for one of each finer grid; repeat it.
         metric: a metric to measure, or a family of them such as faithfulness; repeat it. The
             default ones when not given.

@@ -157,6 +157,8 @@ class AttentionTap(TorchFunctionMode):
         tokens, number = query.shape[:2]
         parts = F.linear(query, in_weight, in_bias).reshape(tokens, number, 3, heads, -1)
         mask = attn_mask
+        if mask is not None and mask.dtype == torch.bool:
+            mask = ~mask  # what is true is hidden there, and seen in scaled_dot_product_attention
         if mask is not None and mask.ndim == 3:
             mask = mask.reshape(number, heads, tokens, tokens)
         queries, keys, values = parts.permute(2, 1, 3, 0, 4)

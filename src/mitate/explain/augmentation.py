@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mitate.explain.explanation import Explanation
-from mitate.explain.flags import find_flags
+from mitate.explain.flags import refound
 
 # Factors of the preprocessed image and whether it is mirrored, as in grad-cam (Gildenblat 2021);
 # the image itself comes first.
@@ -27,7 +27,7 @@ def averaged(explain: Explain, inputs: Float[Tensor, "b channels *pixels"]) -> E
     own = explain(inputs, None)
     maps = [own.maps, *(_of_variant(explain, inputs, own.classes, *v) for v in VARIANTS[1:])]
     mean = torch.stack(maps).mean(0)
-    return replace(own, maps=mean, flags=find_flags(mean), cost=own.cost * len(VARIANTS))
+    return replace(own, maps=mean, flags=refound(own.flags, mean), cost=own.cost * len(VARIANTS))
 
 
 def _of_variant(

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from mitate.explain.grid import Layout, readings
@@ -110,6 +110,29 @@ class BiasTap(TorchFunctionMode):
         return output
 
 
+def of_images(biases: Sequence[Bias], inputs: Tensor) -> list[Bias]:
+    """Those that were added to what depends on the images, and not to weights alone.
+
+    Args:
+        biases: of one forward.
+        inputs: the leaf of its graph that the images are.
+    """
+    reached: dict[Node, bool] = {get_gradient_edge(inputs).node: True}
+
+    def reaches(node: Node) -> bool:
+        waiting = [node]
+        while waiting:
+            before = [other for other, _ in waiting[-1].next_functions if other is not None]
+            unknown = [other for other in before if other not in reached]
+            if waiting[-1] in reached or not unknown:
+                here = waiting.pop()
+                reached.setdefault(here, any(map(reached.get, before)))
+            waiting += unknown
+        return reached[node]
+
+    return [bias for bias in biases if reaches(bias.place.node)]
+
+
 def full_gradient(
     inputs: Float[Tensor, "b channels H W"],
     slope: Float[Tensor, "b channels H W"],
@@ -133,8 +156,6 @@ def full_gradient(
         if gradient is None:
             continue
         term = bias.added.to(inputs.dtype) * gradient.to(inputs.dtype)
-        if len(term) % batch:  # of the weights alone, and the same for every image
-            continue
         grids = readings(term.shape, size, None, prefixes) if len(term) == batch else ()
         grid = next((grid for grid in grids if grid.layout in bias.layouts), None)
         if grid is not None:

@@ -16,7 +16,7 @@ from torch.autograd.graph import get_gradient_edge
 
 from mitate.errors import LayerError
 from mitate.explain.attention import Attention
-from mitate.explain.biases import BiasTap, FullGradient, full_gradient
+from mitate.explain.biases import BiasTap, FullGradient, full_gradient, of_images
 from mitate.explain.blocks import Blocks, Score
 from mitate.explain.flags import unseen
 from mitate.explain.grid import Grid
@@ -289,12 +289,13 @@ class Evidence:
         self.advance(2 * len(self.inputs))  # the forward, and what its operations add
         scores = self.score(forward.logits, self.classes)
         prefixes = possible_prefixes(self.classifier.network)
-        places = (get_gradient_edge(forward.activations[0]), *(b.place for b in taken.kept))
+        biases = of_images(taken.kept, forward.activations[0])
+        places = (get_gradient_edge(forward.activations[0]), *(bias.place for bias in biases))
         for k in range(scores.shape[1]):
             slope, *slopes = forward.slopes_at(scores[:, k], places)
             self.advance(2 * len(self.inputs))
             own = torch.zeros_like(self.images) if slope is None else at_least_single(slope)
-            yield full_gradient(self.images, own, taken.kept, slopes, prefixes)
+            yield full_gradient(self.images, own, biases, slopes, prefixes)
 
     def _from_pixels(
         self, images: Tensor, watch: AbstractContextManager[Any] | None

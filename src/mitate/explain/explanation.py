@@ -14,7 +14,7 @@ from torch import Tensor
 from mitate.errors import UsageError
 from mitate.explain.estimate import Estimate
 from mitate.explain.estimate import joined as joined_estimates
-from mitate.explain.flags import Flag, find_flags
+from mitate.explain.flags import Flag, refound
 from mitate.explain.targets import UNKNOWN
 from mitate.models.tasks import Task, likelihood
 from mitate.tensors import relative_to_maximum, resize_maps
@@ -104,9 +104,10 @@ class Explanation:
             classes=self.classes[kept],
             logits=self.logits[kept],
             flags=tuple(
-                replace(flag, image=kept.index(flag.image))
+                replace(flag, image=place)
+                for place, image in enumerate(kept)
                 for flag in self.flags
-                if flag.image in kept
+                if flag.image == image
             ),
             names=tuple(self.names[i] for i in kept) if self.names else (),
             labels=tuple(self.labels[i] for i in kept) if self.labels else (),
@@ -156,7 +157,7 @@ class Explanation:
             why = f"it has {depth}" if depth else "these maps are of images, not of volumes"
             raise UsageError(f"there is no slice {place}: {why}")
         maps = resize_maps(self.maps, (depth, *self.maps.shape[3:]))[:, :, place]
-        return replace(self, maps=maps, input_size=tuple(size), flags=find_flags(maps))
+        return replace(self, maps=maps, input_size=tuple(size), flags=refound(self.flags, maps))
 
     def normalized(self) -> Float[Tensor, "b k *cells"]:
         """The maps divided by their largest absolute value; what is not finite becomes 0."""

@@ -1,5 +1,6 @@
 """Maps that say nothing, and why: what keeps an empty map from passing silently."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Bool, Float
@@ -64,3 +65,9 @@ def find_flags(
             reason = UNSEEN
         flags.append(Flag(image, target, kind, reason))
     return tuple(flags)
+
+
+def refound(flags: Sequence[Flag], maps: Float[Tensor, "b k *cells"]) -> tuple[Flag, ...]:
+    """Flag maps that were made of others; for what was flagged in those too the reason is known."""
+    known = {(flag.image, flag.target, flag.kind): flag for flag in flags}
+    return tuple(known.get((new.image, new.target, new.kind), new) for new in find_flags(maps))

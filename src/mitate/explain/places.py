@@ -29,20 +29,29 @@ class Places:
         Args:
             classifier: whose layers.
             method: what looks at them.
-            specs: each a module, a name with indices, or ``auto``.
+            specs: each a module, a name with indices, or ``auto``; ``pixels`` alone, as an
+                explanation by a method of pixels has it, for no layer.
 
         Raises:
-            LayerError: no such layer.
+            LayerError: no such layer, or none for a method that needs one.
         """
-        self.classifier, self.method, self.specs = classifier, method, specs
+        self.classifier, self.method = classifier, method
         network = classifier.network
-        self._named = [None if _is_auto(spec) else resolve(network, spec) for spec in specs]
+        self._of_pixels = _are_pixels(network, specs)
+        if self._of_pixels and method.at_layer and not method.needs_cells_alone:
+            raise LayerError(
+                f"{method.name} looks at a layer, and pixels are none: use layer='auto', or one "
+                "that `mitate layers` lists"
+            )
+        wanted = () if self._of_pixels else specs
+        self._named = [None if _is_auto(spec) else resolve(network, spec) for spec in wanted]
         self._automatic: dict[tuple[int, ...], list[Place]] = {}
         self._grids: dict[tuple[Any, ...], Grid] = {}
 
     def __str__(self) -> str:
         """The names of the layers."""
-        return joined_names(place.name if place else "auto" for place in self._named)
+        names = (place.name if place else "auto" for place in self._named)
+        return PIXELS if self._of_pixels else joined_names(names)
 
     def found(self, inputs: Float[Tensor, "b channels *pixels"]) -> list[Place]:
         """The layers that are tapped for inputs such as these; none for a method of pixels.
@@ -96,6 +105,11 @@ class Places:
                 raise
             return []
         return [found]
+
+
+def _are_pixels(network: nn.Module, specs: Sequence[str | nn.Module]) -> bool:
+    named = any(name == PIXELS for name, _ in network.named_modules())
+    return not named and [spec for spec in specs if isinstance(spec, str)] == [PIXELS]
 
 
 def _is_auto(spec: str | nn.Module) -> bool:

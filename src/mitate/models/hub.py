@@ -4,23 +4,20 @@ import logging
 import os
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import torch
 
 from mitate.errors import ClassifierError
+from mitate.sharing import Together
 
 PATIENCE = 3.0
 
 
 @contextmanager
-def impatient_hub() -> Iterator[None]:
-    """Read only the hub's cache where its host cannot be reached, and keep its retries quiet.
-
-    The switch is the hub client's own and holds for the whole process while the context is open.
-    """
+def _impatient() -> Iterator[None]:
     from huggingface_hub import constants
 
     logger = logging.getLogger("huggingface_hub")
@@ -32,6 +29,18 @@ def impatient_hub() -> Iterator[None]:
     finally:
         logger.setLevel(level)
         constants.HF_HUB_OFFLINE = offline
+
+
+_together = Together(_impatient)
+
+
+def impatient_hub() -> AbstractContextManager[None]:
+    """Read only the hub's cache where its host cannot be reached, and keep its retries quiet.
+
+    The switch is the hub client's own and holds for the whole process while the context is open,
+    in all threads.
+    """
+    return _together()
 
 
 def fetch_repository(name: str, files: Sequence[str]) -> Path:

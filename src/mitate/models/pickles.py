@@ -32,11 +32,16 @@ from mitate.models import saved
 from mitate.models.classifier import Classifier
 from mitate.models.learners import from_learner, is_learner
 from mitate.models.trial import probe
-from mitate.models.weights import pickle_globals, read_weights, sha256
+from mitate.models.weights import (
+    COMPUTED,
+    begins_as_zip,
+    pickle_globals,
+    read_weights,
+    sha256,
+)
 
 USUAL = ("torch", "collections", "numpy", "fastai", "fastcore", "timm", "pathlib", "functools")
 WARNED = "mitate warns: "
-ZIP = b"PK\x03\x04"
 MAGIC = torch.serialization.MAGIC_NUMBER.to_bytes(10, "little")  # of torch's older files
 # Of these modules any name, and of any module these names, reach for commands, files or the net.
 REACHING_MODULES = re.compile(
@@ -117,7 +122,7 @@ def _warning(source: Path, digest: str) -> str:
     try:
         names = pickle_globals(source)
     except Exception as exc:  # not a pickle at all
-        raise ClassifierError(f"{source} is not a pickle: {exc}") from exc
+        raise ClassifierError(f"{source} is not a pickle that can be read: {exc}") from exc
     reaching = [name for name in names if _reaches(name)]
     foreign = [name for name in names if name.split(".")[0] not in USUAL and name not in reaching]
     told = [f"it imports {counted(len(names), 'name')}"]
@@ -133,7 +138,7 @@ def _warning(source: Path, digest: str) -> str:
 
 def _reaches(name: str) -> bool:
     module, _, last = name.rpartition(".")
-    return bool(REACHING_MODULES.match(module) or REACHING_NAMES.match(last))
+    return name == COMPUTED or bool(REACHING_MODULES.match(module) or REACHING_NAMES.match(last))
 
 
 def _convert_here(job: dict[str, Any]) -> None:
@@ -203,7 +208,7 @@ def _of_module(network: nn.Module, names: Sequence[str]) -> Classifier:
 def _unpickle(content: bytes) -> Any:
     imports.declare_missing_operators()
     try:
-        if content.startswith(ZIP) or MAGIC in content[:64]:
+        if begins_as_zip(content) or MAGIC in content[:64]:
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=False)
         return pickle.loads(content)  # of the bytes that are trusted
     except (ModuleNotFoundError, AttributeError) as exc:

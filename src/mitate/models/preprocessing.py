@@ -209,7 +209,10 @@ class Preprocessing:
         if self.padding == "black":
             return 0
         levels = tuple(round(255 * level) for level in self.mean)
-        return levels if mode == "RGB" and len(levels) == 3 else 0
+        if mode == "L" and len(levels) == 1:
+            return levels[0]
+        alike = levels * 3 if len(levels) == 1 else levels
+        return alike if mode == "RGB" and len(alike) == 3 else 0
 
     def _reordered(self, channels: Tensor) -> Tensor:
         return channels.flip(-3) if self.channel_order == "BGR" else channels

@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from io import BufferedReader, BytesIO
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,10 @@ from mitate.errors import UnsafePickleError, WeightsError
 from mitate.tensors import digest_of
 
 SHOWN = 4
-TRANSPARENT = ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT")
+ZIP = b"PK\x03\x04"  # what torch goes by, wherever else a zip may be in the file
+LARGEST_PICKLE = 1 << 26  # bytes; of a large network it is some hundred thousand
+REMEMBERING = ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT")
+COMPUTED = "(a name that it computes)"
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -63,17 +67,36 @@ def digest_of_network(network: nn.Module) -> str:
 def pickle_globals(path: Path) -> tuple[str, ...]:
     """Names that a pickle (or torch's zip of one) would import; read without running it.
 
+    They are a help to judge a file by, and no proof: what is imported may import more.
+
     Raises:
-        ValueError: the file does not begin with a pickle.
+        ValueError: the file does not begin with a pickle, or one in a zip is too large.
     """
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            inner = [name for name in archive.namelist() if name.endswith(".pkl")]
-            names = [found for name in inner for found in _globals_of(BytesIO(archive.read(name)))]
-    else:
-        with path.open("rb") as file:
+    with path.open("rb") as file:
+        if not begins_as_zip(file.read(len(ZIP))):
+            file.seek(0)
             names = [*_globals_of(file), *_globals_of_rest(file)]
+            return tuple(dict.fromkeys(names))
+    with zipfile.ZipFile(path) as archive:
+        inner = _pickles_in(archive)
+        names = [found for one in inner for found in _globals_of(BytesIO(archive.read(one)))]
     return tuple(dict.fromkeys(names))
+
+
+def begins_as_zip(content: bytes) -> bool:
+    """Whether torch reads a file that begins so as a zip, and not as a pickle."""
+    return content.startswith(ZIP)
+
+
+def _pickles_in(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    found = [one for one in archive.infolist() if one.filename.lower().endswith(".pkl")]
+    for one in found:
+        if one.file_size > LARGEST_PICKLE:
+            raise ValueError(
+                f"{one.filename} in it unpacks to {one.file_size >> 20} MB, where a network's is "
+                "under one"
+            )
+    return found
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -87,6 +110,12 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_pth(path: Path) -> object:
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                _pickles_in(archive)
+    except (ValueError, zipfile.BadZipFile) as exc:
+        raise WeightsError(f"{path} is not a file of weights: {exc}") from exc
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as exc:  # torch raises pickle, zip, EOF and runtime errors for a bad file
@@ -152,22 +181,25 @@ def _globals_of_rest(file: BufferedReader | BytesIO) -> Iterator[str]:
 
 
 def _globals_of(file: BufferedReader | BytesIO) -> Iterator[str]:
-    """Follow the two strings that STACK_GLOBAL takes from the stack, and the memo behind them."""
-    pushed: list[str] = []
-    memo: dict[int, str] = {}
-    memoized = 0
+    """Follow the two strings that STACK_GLOBAL takes from the stack, and the memo behind them.
+
+    What is on the stack but no string that was pushed last is None, and so is a memo's of it.
+    """
+    pushed: list[str | None] = []
+    memo: dict[Any, str | None] = {}
     for opcode, argument, _ in pickletools.genops(file):
         if opcode.name in ("GLOBAL", "INST"):
             yield str(argument).replace(" ", ".")
         elif opcode.name == "STACK_GLOBAL":
-            yield ".".join(pushed[-2:]) if len(pushed) >= 2 else "(a name that it computes)"
-        if opcode.name in TRANSPARENT:
-            index = memoized if opcode.name == "MEMOIZE" else argument
-            memoized += opcode.name == "MEMOIZE"
-            if pushed and isinstance(index, int):
-                memo[index] = pushed[-1]
-        elif "GET" in opcode.name and argument in memo:
-            pushed.append(memo[argument])
+            names = [name for name in pushed[-2:] if name is not None]
+            yield ".".join(names) if len(names) == 2 else COMPUTED
+        elif opcode.name.startswith("EXT"):  # a number in a registry of names
+            yield COMPUTED
+        if opcode.name in REMEMBERING:
+            index = len(memo) if opcode.name == "MEMOIZE" else argument
+            memo[index] = pushed[-1] if pushed else None
+        elif "GET" in opcode.name:
+            pushed.append(memo.get(argument))
         elif isinstance(argument, str) and "UNICODE" in opcode.name:
             pushed.append(argument)
         elif opcode.name != "FRAME":

@@ -70,8 +70,8 @@ def audit(
             that shows something, if there are so many; None takes all.
         reasons: in so many images wrong reasons are looked for, by the recommended map; None takes
             all, 0 none.
-        methods: names; None takes six at the layer that ``auto`` takes, and two of them at earlier
-            ones.
+        methods: names; None takes seven at the layer that ``auto`` takes, and two of them at
+            earlier ones.
         layers: names, ``auto`` or ``earlier``: each method at each of them.
         metrics: names, or families of them such as ``faithfulness``; None takes
             ``DEFAULT_METRICS``, and ``agreement`` where the classifier was trained with masks and

@@ -39,6 +39,13 @@ def test_the_planted_corner_is_found_with_its_class_and_its_flips(planted):
     )
 
 
+@pytest.mark.parametrize("method", ["gradient", "inputxgradient", "occlusion"])
+def test_a_map_of_pixels_finds_it_too(planted, method):
+    explainer = Explainer(planted.classifier, method, show_progress=False)
+    reasons = find_reasons(planted.classifier, planted.images, explainer, shown=False)
+    assert "stamped" in found_by_class(reasons)
+
+
 def test_a_stamp_on_a_part_of_a_class_is_a_group_of_its_own(planted):
     """The others of the class are red at a place of their own, which is no wrong reason."""
     images = planted.images.clone()

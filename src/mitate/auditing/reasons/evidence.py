@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,9 +12,9 @@ from torch import Tensor
 from mitate.auditing.localisation import energy_share
 from mitate.auditing.reasons.photos import Batch, Images
 from mitate.errors import ImageError, UsageError
-from mitate.explain import layers
 from mitate.explain.explainer import Explainer
-from mitate.explain.grid import Grid
+from mitate.explain.methods import find_method
+from mitate.explain.places import Places
 from mitate.explain.tap import tapped_forward
 from mitate.progress import Advance
 from mitate.tensors import at_least_single, resize_maps
@@ -105,10 +106,13 @@ class _Looked:
     explainer: Explainer
     numbers: list[int] = field(default_factory=list)
     parts: list[tuple[Tensor, ...]] = field(default_factory=list)
-    grids: dict[tuple[int, ...], Grid] = field(default_factory=dict)
     input_size: tuple[int, int] = (0, 0)
     layer: str = ""
     forwards: float = 0
+
+    @cached_property
+    def auto(self) -> Places:
+        return Places(self.explainer.classifier, find_method("gradcam"), ["auto"])
 
     def add(self, batch: Batch) -> None:
         explanation = self.explainer(batch.inputs, top_k=1)
@@ -150,14 +154,15 @@ class _Looked:
         )
 
     def _activations(self, inputs: Tensor) -> Float[Tensor, "b c h w"]:
-        """What the last of the explainer's layers gives, which one more forward tells."""
-        network, read = self.explainer.classifier.network, self.explainer.classifier.read
-        place = self.explainer.places.found(inputs)[-1]
-        given = tapped_forward(network, inputs, [place], read=read).activations[0]
-        shape = tuple(given.shape[1:])
-        if shape not in self.grids:
-            self.grids[shape] = layers.located(network, place, inputs, given, read=read)
-        return at_least_single(self.grids[shape].spatial(given)).cpu()
+        """What the last of the explainer's layers gives, which one more forward tells.
+
+        For a method of pixels it is the layer that ``auto`` takes.
+        """
+        classifier, places = self.explainer.classifier, self.explainer.places
+        place = (places.found(inputs) or self.auto.found(inputs))[-1]
+        forward = tapped_forward(classifier.network, inputs, [place], read=classifier.read)
+        given = forward.activations[0]
+        return at_least_single(places.grid(place, inputs, given).spatial(given)).cpu()
 
 
 def _pooled(heat: Float[Tensor, "n h w"]) -> Float[np.ndarray, "n cells"]:

@@ -209,4 +209,7 @@ def _estimated(
         tolerance=tolerance,
         signed=signed,
     )
-    return (weights / weights.sum(-1, keepdim=True) if channel_softmax else weights), estimate
+    if not channel_softmax:
+        return weights, estimate
+    total = weights.sum(-1, keepdim=True)
+    return torch.where(total > 0, weights / torch.where(total > 0, total, 1), 0), estimate
