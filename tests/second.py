@@ -3,10 +3,12 @@
 Tensors on the device ``second`` are wrappers that run each operation on the CPU, after a look at
 where its tensors are: PyTorch's own way of writing a backend in Python
 (``torch.utils.backend_registration``). Tensors of several devices in one operation, a generator of
-another device and an array of a tensor that is not on the CPU raise, as they do on CUDA. Tracing
-does not see through wrappers, so that compiled graphs cannot be tried here.
+another device and an array of a tensor that is not on the CPU raise, as they do on CUDA; and with
+``SECOND_DOUBLES=0`` in the environment double precision does, as on a Mac's ``mps``. Tracing does
+not see through wrappers, so that compiled graphs cannot be tried here.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -22,6 +24,7 @@ from torch.utils.backend_registration import (
 )
 
 NAME = "second"
+DOUBLES = os.environ.get("SECOND_DOUBLES", "1") == "1"
 MOVING = ("aten::copy_", "aten::_to_copy", "aten::_copy_from")
 INDEXING = ("aten::index", "aten::_index", "aten::_unsafe_index")  # take CPU indices on CUDA too
 INDICES = (torch.long, torch.int32, torch.bool, torch.uint8)
@@ -84,6 +87,10 @@ def _run(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return args[0]
     if wanted is not None and torch.device(wanted).type == "cpu":
         return out
+    if not DOUBLES and any(
+        isinstance(one, Tensor) and one.dtype == torch.float64 for one in pytree.tree_leaves(out)
+    ):
+        raise TypeError(f"{function}: the device {NAME!r} has no double precision")
     out = pytree.tree_map_only(Tensor, Second, out)
     return return_and_correct_aliasing(function, args, kwargs, out)
 

@@ -1,5 +1,6 @@
 """Devices by name, and everything on a second one."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,9 +34,15 @@ def test_a_classifier_moves():
 
 
 @pytest.mark.parametrize(
-    "chosen", ["not long", pytest.param("long", marks=pytest.mark.long)], ids=["quick", "long"]
+    ("chosen", "doubles"),
+    [
+        ("not long", "1"),
+        pytest.param("long", "1", marks=pytest.mark.long),
+        pytest.param("not long", "0", marks=pytest.mark.long),
+        pytest.param("long", "0", marks=pytest.mark.long),
+    ],
 )
-def test_everything_stays_on_a_second_device(chosen):
+def test_everything_stays_on_a_second_device(chosen, doubles):
     """In a process of its own: a device is registered once, and for good."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(
@@ -44,6 +51,7 @@ def test_everything_stays_on_a_second_device(chosen):
         text=True,
         check=False,
         cwd=HERE.parent,
+        env={**os.environ, "SECOND_DOUBLES": doubles},
     )
     assert done.returncode == 0, done.stdout[-10_000:] + done.stderr[-2_000:]
     assert " passed" in done.stdout

@@ -1,6 +1,7 @@
 """Small operations on tensors that several rooms need."""
 
 from collections.abc import Sequence
+from functools import cache
 from hashlib import sha256
 
 import torch
@@ -85,6 +86,20 @@ def digest_of(*tensors: Tensor) -> str:
 def at_least_single(tensor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """Raise half precision to float32, where sums over channels and tiny products are safe."""
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+
+
+def exact(tensor: Tensor) -> Float[Tensor, "..."]:
+    """Raise to double precision, on the CPU where the tensor's device has none (a Mac's)."""
+    return (tensor if _has_doubles(tensor.device) else tensor.cpu()).double()
+
+
+@cache
+def _has_doubles(device: torch.device) -> bool:
+    try:
+        torch.zeros((), device=device).double()
+    except TypeError:
+        return False
+    return True
 
 
 def varies(maps: Float[Tensor, "*n h w"]) -> Bool[Tensor, "*n"]:

@@ -231,6 +231,13 @@ class TestInterrupted:
         assert len(told) == 3
         assert not any("earlier run" in line for line in told)
 
+    def test_another_task_begins_anew(self, tmp_path):
+        told = []
+        for task in ("single-label", "multi-label"):
+            made = replace(seeing.honest(), task=task)
+            audit(made, subjects(8), metrics=["deletion"], folder=tmp_path, tell=told.append)
+        assert not any("earlier run" in line for line in told)
+
 
 def test_the_estimate_is_close_to_what_it_takes():
     told = []

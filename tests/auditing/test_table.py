@@ -64,6 +64,24 @@ def test_options_come_from_the_function_and_from_what_it_asks():
         METRICS["deletion"].checked_options({"filling": 3})
 
 
+@pytest.mark.parametrize(
+    ("metric", "option", "value"),
+    [
+        ("max_sensitivity", "samples", 0),
+        ("max_sensitivity", "radius", float("nan")),
+        ("infidelity", "samples", -1),
+        ("faithfulness_correlation", "share", float("nan")),
+        ("faithfulness_correlation", "share", 1.0),
+        ("cascading_randomisation", "stages", 0),
+        ("area", "threshold", -1.0),
+        ("pointing", "tolerance", 2),
+    ],
+)
+def test_values_that_no_metric_can_use_are_refused(metric, option, value):
+    with pytest.raises(UsageError, match=f"the option {option} of {metric} is {value:g}: use"):
+        METRICS[metric].checked_options({option: value})
+
+
 def test_a_family_stands_for_its_metrics():
     localising = [name for name, one in METRICS.items() if one.family == "localisation"]
     assert find_metrics(["localisation"]) == localising

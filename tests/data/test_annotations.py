@@ -54,6 +54,20 @@ class TestCoco:
             masks = open_masks(coco(tmp_path, instance(given, iscrowd=1)))
             assert np.array_equal(masks.read("a.jpg", SIZE), SQUARE_MASK)
 
+    def test_run_lengths_of_another_size_are_not_decoded(self, tmp_path: Path) -> None:
+        huge = {"size": [400_000, 400_000], "counts": [160_000_000_000]}
+        masks = open_masks(coco(tmp_path, instance(huge, iscrowd=1)))
+        with pytest.raises(ImageError, match="400000, 400000"):
+            masks.read("a.jpg", SIZE)
+
+    def test_names_that_are_no_names(self, tmp_path: Path) -> None:
+        path = coco(tmp_path, instance([SQUARE]))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["images"][0]["file_name"] = 3
+        path.write_text(json.dumps(content), encoding="utf-8")
+        with pytest.raises(DataError, match="is not a COCO file"):
+            open_masks(path)
+
     def test_an_image_without_annotations_is_empty_and_an_unlisted_one_unknown(self, tmp_path):
         masks = open_masks(coco(tmp_path, instance([SQUARE])))
         assert not masks.read("b.jpg", SIZE).any()

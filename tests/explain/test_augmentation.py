@@ -3,6 +3,7 @@ import torch
 
 from mitate import Explainer
 from mitate.explain.augmentation import VARIANTS
+from mitate.explain.flags import UNSEEN
 from mitate.models.classifier import Classifier
 from oracles import networks
 
@@ -56,3 +57,14 @@ def test_the_bars_advance_adds_up(monkeypatch) -> None:
     monkeypatch.setattr(made, "_progress", lambda inputs: Bar())
     made(networks.make_images(2))
     assert sum(steps) == pytest.approx(2)
+
+
+def test_a_map_without_gradients_says_so_too() -> None:
+    classifier = Classifier.from_module(networks.make("with relu"))
+    classifier.network.head.weight.data.zero_()
+    images = networks.make_images(1)
+    reasons = [
+        Explainer(classifier, "gradcam", "tapped", augment=augment)(images, 1).flags[0].reason
+        for augment in (False, True)
+    ]
+    assert reasons == [UNSEEN, UNSEEN]

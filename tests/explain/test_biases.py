@@ -128,3 +128,24 @@ def test_completeness_on_a_photo(shared) -> None:
     assert (found.total - logits).abs() < 1e-4 * logits.abs()
     inside = float(explanation.maps.sum() + found.rest)
     assert abs(inside - float(logits)) < 1e-3 * float(logits.abs())
+
+
+def test_what_is_added_to_weights_alone_is_left_out_of_a_batch_of_one_too() -> None:
+    class Placed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.of_images, self.of_places = nn.Conv2d(3, 4, 3), nn.Conv2d(2, 4, 1)
+            self.register_buffer("places", torch.rand(1, 2, 10, 10))
+            self.head = nn.Linear(4, 3)
+
+        def forward(self, images: Tensor) -> Tensor:
+            found = self.of_images(images) + self.of_places(self.places)
+            return self.head(found.relu().mean((-2, -1)))
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network, images = Placed().double(), torch.randn(2, 3, 12, 12, dtype=torch.float64)
+    explain = Explainer(network, "fullgrad")
+    together = explain(images, targets=[1, 1]).maps
+    alone = torch.cat([explain(image[None], targets=[1]).maps for image in images])
+    torch.testing.assert_close(alone, together)

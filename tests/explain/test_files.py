@@ -221,3 +221,21 @@ def test_as_json() -> None:
     assert as_json(broken)[1]["image"] == "1"
     stream = io.StringIO()
     json.dump(as_json(broken), stream, allow_nan=False)
+
+
+def test_a_header_of_maps_larger_than_any_memory(saved: Path) -> None:
+    with np.load(saved) as kept:
+        arrays = {name: kept[name] for name in kept.files}
+    with zipfile.ZipFile(saved, "w") as archive:
+        for name, array in arrays.items():
+            written = io.BytesIO()
+            np.lib.format.write_array(written, array)
+            content = written.getvalue()
+            if name == "maps":
+                written = io.BytesIO()
+                told = {"descr": "<f4", "fortran_order": False, "shape": (10**6, 10**6, 10)}
+                np.lib.format.write_array_header_1_0(written, told)
+                content = written.getvalue()
+            archive.writestr(f"{name}.npy", content)
+    with pytest.raises(DataError):
+        Explanation.load(saved)

@@ -56,3 +56,17 @@ def test_a_download_is_tried_only_where_it_can_succeed(monkeypatch, tmp_path: Pa
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     (tmp_path / "hub" / "checkpoints" / "a-1234.pth").touch()
     check_download("https://example.org/models/a-1234.pth")
+
+
+def test_two_threads_leave_the_switch_as_it_was(monkeypatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "reachable", lambda endpoint: False)
+    level = logging.getLogger("huggingface_hub").level
+    first, second = impatient_hub(), impatient_hub()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert constants.HF_HUB_OFFLINE is True
+    second.__exit__(None, None, None)
+    assert constants.HF_HUB_OFFLINE is False
+    assert logging.getLogger("huggingface_hub").level == level

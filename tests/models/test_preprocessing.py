@@ -132,6 +132,15 @@ def test_padding_is_the_mean_colour_in_the_input_and_nothing_in_the_mask() -> No
     assert settings.view(Image.new("RGB", (200, 100), "white")).getpixel((5, 5)) == (124, 116, 104)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_grey_network_is_padded_with_its_mean_too(mode: str) -> None:
+    settings = Preprocessing(size=(8, 16), resize="pad", mean=(0.5,), std=(0.5,))
+    inputs = settings(Image.new(mode, (8, 8), "white"))
+    assert inputs.shape == (1, 8, 16)
+    assert inputs[:, :, :3].abs().max() < 0.01
+    assert inputs[:, :, 5:10].min() > 0.99
+
+
 def test_the_view_is_no_larger_than_asked_and_never_enlarged() -> None:
     assert max(Preprocessing().view(photo(1000, 500), longest=320).size) == 320
     assert Preprocessing().view(photo(30, 20)).size == (30, 20)

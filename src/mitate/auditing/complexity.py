@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mitate.auditing.table import metric
+from mitate.tensors import exact
 
 
 @metric(
@@ -19,7 +20,7 @@ def sparseness(pixels: Float[Tensor, "b H W"]) -> Float[Tensor, " b"]:
 
     NaN for a map of zeros.
     """
-    ordered = pixels.abs().double().flatten(1).sort(1).values
+    ordered = exact(pixels.abs()).flatten(1).sort(1).values
     number = ordered.shape[1]
     places = torch.arange(1, number + 1, device=ordered.device, dtype=ordered.dtype)
     total = ordered.sum(1)
@@ -39,7 +40,7 @@ def entropy(pixels: Float[Tensor, "b H W"]) -> Float[Tensor, " b"]:
 
     From 0 for one pixel to the logarithm of the number of pixels. NaN for a map of zeros.
     """
-    values = pixels.abs().double().flatten(1)
+    values = exact(pixels.abs()).flatten(1)
     total = values.sum(1)
     shares = values / torch.where(total > 0, total, 1)[:, None]
     return torch.where(total > 0, torch.special.entr(shares).sum(1), torch.nan)
@@ -58,5 +59,5 @@ def area(pixels: Float[Tensor, "b H W"], *, threshold: float = 0.5) -> Float[Ten
     NaN where the map is positive nowhere.
     """
     peak = pixels.amax((-2, -1), keepdim=True)
-    share = (pixels >= threshold * peak).double().mean((-2, -1))
+    share = exact(pixels >= threshold * peak).mean((-2, -1))
     return torch.where(peak[:, 0, 0] > 0, share, torch.nan)

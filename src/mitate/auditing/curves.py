@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mitate.tensors import exact
+
 # Halves of a fifth down to a 320th, where small things are decided, and tenths above it.
 FRACTIONS = (
     0.0, 0.003125, 0.00625, 0.0125, 0.025, 0.05, 0.1, 0.15, 0.2,
@@ -26,8 +28,9 @@ def mean_height(curve: Float[Tensor, "b steps"], places: Sequence[float]) -> Flo
 
     It depends on where the steps lie and not on how many there are.
     """
-    x = torch.tensor(places, dtype=torch.float64, device=curve.device)
-    return torch.trapezoid(curve.double(), x, dim=1) / (x[-1] - x[0])
+    y = exact(curve)
+    x = torch.tensor(places, dtype=torch.float64, device=y.device)
+    return torch.trapezoid(y, x, dim=1) / (x[-1] - x[0])
 
 
 def over_fraction(curve: Float[Tensor, "b steps"]) -> Float[Tensor, " b"]:

@@ -14,7 +14,7 @@ from mitate.auditing.similarity import pearson
 from mitate.auditing.steps import IMPUTED as BY_IMPUTING
 from mitate.auditing.steps import Hidden, Regions, Shown, Step, curve
 from mitate.auditing.table import metric
-from mitate.tensors import to_unit_range
+from mitate.tensors import exact, to_unit_range
 
 PETSIUK = "Petsiuk et al. 2018, arXiv:1806.07421"
 SAMEK = "Samek et al. 2017, doi:10.1109/TNNLS.2016.2599820"
@@ -177,7 +177,7 @@ def road(most: Float[Tensor, "b steps"], least: Float[Tensor, "b steps"]) -> Flo
     The removed pixels are imputed from their neighbours with noise (sec. 4.2), at the paper's seven
     fractions; the means over the fractions are compared, as in grad-cam (Gildenblat 2021).
     """
-    return (least.double().mean(1) - most.double().mean(1)) / 2
+    return (exact(least).mean(1) - exact(most).mean(1)) / 2
 
 
 @metric(
@@ -193,7 +193,7 @@ def road_most(
     most: Float[Tensor, "b steps"], least: Float[Tensor, "b steps"]
 ) -> Float[Tensor, " b"]:
     """Mean probability without the most relevant pixels, which are imputed with noise."""
-    return most.double().mean(1)
+    return exact(most).mean(1)
 
 
 @metric(
@@ -209,7 +209,7 @@ def road_least(
     most: Float[Tensor, "b steps"], least: Float[Tensor, "b steps"]
 ) -> Float[Tensor, " b"]:
     """Mean probability without the least relevant pixels, which are imputed with noise."""
-    return least.double().mean(1)
+    return exact(least).mean(1)
 
 
 @metric(
@@ -354,8 +354,8 @@ def infidelity(
     alone; squares of 4 x 4 of 16 x 16 cells are hidden, the same for every contender. The square of
     the falls themselves for a map that is zero on all squares.
     """
-    sums = region_sums(pixels, Regions(samples, PLACES, share, square=True), generators).double()
-    falls = (own[:, None] - hidden).double()
+    sums = exact(region_sums(pixels, Regions(samples, PLACES, share, square=True), generators))
+    falls = exact(own[:, None] - hidden)
     power = sums.square().sum(1)
     scale = torch.where(power > 0, (sums * falls).sum(1) / power.clamp_min(1e-300), 0)
     return (scale[:, None] * sums - falls).square().mean(1)

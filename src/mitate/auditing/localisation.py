@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mitate.auditing.ranking import levels
 from mitate.auditing.table import metric
+from mitate.tensors import exact
 
 
 @metric(
@@ -35,7 +36,7 @@ def energy_share(
         masks: the share of each pixel that belongs to the region, in [0, 1].
     """
     size = masks.shape[-2:]
-    resized = F.interpolate(maps[:, None].double(), size, mode="bilinear", align_corners=False)
+    resized = F.interpolate(exact(maps[:, None]), size, mode="bilinear", align_corners=False)
     positive = resized[:, 0].clamp_min(0)
     total = positive.sum((-2, -1))
     share = (positive * masks).sum((-2, -1)) / total

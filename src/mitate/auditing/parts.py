@@ -1,8 +1,6 @@
 """Parts of an audit on disk, so that one that was interrupted goes on where it stopped."""
 
 import json
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -12,20 +10,10 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from mitate.auditing.values import Part
-from mitate.files import unfinished, write_text
+from mitate.files import UNREADABLE, unfinished, write_text
 
 FORMAT, ROUNDS = "mitate audit part", "rounds.json"
 CURVE, FRACTIONS = "curve ", "fractions "
-UNREADABLE = (
-    OSError,
-    EOFError,
-    ValueError,
-    KeyError,
-    TypeError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def digest_of_plan(plan: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from mitate.auditing.ranking import LEVELS, levels
 from mitate.auditing.redrawing import Redrawn, cut
 from mitate.auditing.similarity import spearman
 from mitate.auditing.table import metric
+from mitate.tensors import exact
 
 BINS = 100  # of the histogram whose entropy is a map's complexity
 Explain = Callable[[Tensor, Tensor], Tensor]
@@ -121,7 +122,8 @@ def histogram_entropy(maps: Float[Tensor, "b H W"]) -> Float[Tensor, " b"]:
     """Entropy in nats of how the values of each map spread over bins of its range."""
     found = levels(maps).flatten(1)
     bins = found * BINS // (LEVELS + 1)
-    counts = torch.zeros(len(maps), BINS, dtype=torch.float64, device=maps.device)
-    counts.scatter_add_(1, bins, torch.ones_like(bins, dtype=torch.float64))
+    ones = exact(torch.ones_like(bins))
+    counts = torch.zeros(len(maps), BINS, dtype=torch.float64, device=ones.device)
+    counts.scatter_add_(1, bins.to(ones.device), ones)
     entropy: Tensor = torch.special.entr(counts / bins.shape[1]).sum(1)
     return entropy

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mitate.tensors import to_unit_range
+from mitate.tensors import exact, to_unit_range
 
 LEVELS = 2**20  # values that differ by less than this part of the map's range are equal
 
@@ -15,10 +15,11 @@ def levels(values: Float[Tensor, "b H W"]) -> Int[Tensor, "b H W"]:
     Bilinear interpolation gives equal cells values that differ by rounding. A map whose range is a
     millionth of its size is constant.
     """
-    exact = values.double()
-    low, high = exact.amin((-2, -1), keepdim=True), exact.amax((-2, -1), keepdim=True)
+    doubled = exact(values)
+    low, high = doubled.amin((-2, -1), keepdim=True), doubled.amax((-2, -1), keepdim=True)
     varied = high - low > torch.maximum(low.abs(), high.abs()) / LEVELS
-    return torch.where(varied, to_unit_range(exact) * LEVELS, 0).round().long()
+    found = torch.where(varied, to_unit_range(doubled) * LEVELS, 0).round().long()
+    return found.to(values.device)
 
 
 def tie_orders(

@@ -19,6 +19,7 @@ from mitate.errors import UsageError
 from mitate.explain.scorer import Scorer
 from mitate.models.classifier import Classifier
 from mitate.models.mode import batch_for
+from mitate.tensors import exact
 
 LEAST_WITHIN = 0.95  # of a region elsewhere, the share that lies where it should
 MOST_SHARED = 0.05  # and the share that may lie on the true region
@@ -197,7 +198,7 @@ def _places(
 
 def _shared(moved: Bool[Tensor, "H W"], other: Bool[Tensor, "H W"]) -> Float[Tensor, "H W"]:
     """How many pixels a region shares with another after each roll: their correlation."""
-    one, two = (torch.fft.rfft2(plane.double()) for plane in (moved, other))
+    one, two = (torch.fft.rfft2(exact(plane)) for plane in (moved, other))
     shared: Tensor = torch.fft.irfft2(one.conj() * two, s=moved.shape)
     return shared
 

@@ -24,7 +24,7 @@ from mitate.auditing.table import METRICS
 from mitate.auditing.values import Numbers
 from mitate.errors import UsageError
 from mitate.explain.targets import UNKNOWN
-from mitate.tensors import at_least_single, resize_maps
+from mitate.tensors import exact, resize_maps
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def share_elsewhere(
     shares = []
     for maps in (first, second):
         finite = maps.flatten(1).isfinite().all(1)
-        positive = at_least_single(maps).double().clamp_min(0)
+        positive = exact(maps).clamp_min(0)
         resized = resize_maps(positive[:, None], size)[:, 0]
         total = resized.sum((-2, -1), keepdim=True)
         known = finite[:, None, None] & (total > 0)

@@ -4,12 +4,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mitate.tensors import exact
+
 LEAST = 1e-12  # of the squared numbers, what rounding leaves of a constant row
 
 
 def pearson(first: Float[Tensor, "b *n"], second: Float[Tensor, "b *n"]) -> Float[Tensor, " b"]:
     """Correlation of each row with its counterpart; NaN where one of the two is constant."""
-    one, two = (_centred(row.double().flatten(1)) for row in (first, second))
+    one, two = (_centred(exact(row).flatten(1)) for row in (first, second))
     product = (one * two).sum(1)
     size = (one.square().sum(1) * two.square().sum(1)).sqrt()
     return torch.where(size > 0, (product / size).clamp(-1, 1), torch.nan)
@@ -25,7 +27,7 @@ def mean_ranks(rows: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
     ordered = rows.contiguous().sort(1).values
     below = torch.searchsorted(ordered, rows.contiguous())
     upto = torch.searchsorted(ordered, rows.contiguous(), right=True)
-    return (below + upto - 1).double() / 2
+    return exact(below + upto - 1) / 2
 
 
 def _centred(rows: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
+from math import inf
 from typing import Any, Literal, get_args
 
 from mitate.auditing.steps import Step
@@ -116,7 +117,7 @@ class Metric:
         """Its own options, with those of ``options`` that it has in the place of the defaults.
 
         Raises:
-            UsageError: a value of another type.
+            UsageError: a value of another type, or one that an option of this name never has.
         """
         for name, default in self.options.items():
             value, kind = options.get(name, default), type(default)
@@ -125,10 +126,23 @@ class Metric:
                 raise UsageError(
                     f"the option {name} of {self.name} takes a {kind.__name__}, not {value!r}"
                 )
+            least, most = RANGES.get(name, (-inf, inf))
+            if kind is not str and not least <= value <= most:
+                raise UsageError(
+                    f"the option {name} of {self.name} is {value:g}: use {least:g} to {most:g}"
+                )
         return {name: options.get(name, default) for name, default in self.options.items()}
 
 
 METRICS: dict[str, Metric] = {}
+RANGES = {  # of options, by their names: the least and the most, whatever the metric
+    "samples": (1, inf),
+    "stages": (1, inf),
+    "share": (1e-3, 0.999),
+    "threshold": (1e-3, 1),
+    "tolerance": (0, 1),
+    "radius": (1e-6, inf),
+}
 DEFAULT_METRICS: tuple[str, ...] = (
     "early_deletion",
     "deletion",

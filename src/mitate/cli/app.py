@@ -19,7 +19,7 @@ from mitate.errors import MitateError, MitateWarning, UsageError
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 TRACEBACK = "--traceback"
-FULL = "the device's memory is full: give a smaller --batch-size, or --device cpu"
+FULL = "the memory is full: give a smaller --batch-size, or --device cpu where a GPU's is"
 EMPTY = "an argument is empty, as a variable without a value is: fill it; this folder is ."
 
 app = App(
@@ -87,7 +87,7 @@ def _judged(exc: BaseException) -> tuple[str, int]:
             return f"error: {exc}", WRONG_USAGE
         case MitateError():
             return f"error: {exc}", FAILED
-        case RuntimeError() if type(exc).__name__ == "OutOfMemoryError":  # of torch, for GPUs
+        case RuntimeError() | MemoryError() if _is_out_of_memory(exc):
             return f"error: {FULL}", FAILED
         case OSError(filename=str(place), strerror=str(why)):
             return f"error: {place}: {why}: check the path, its rights and the disk", FAILED
@@ -95,6 +95,12 @@ def _judged(exc: BaseException) -> tuple[str, int]:
             return f"error: {why}: check the disk, and where the output goes", FAILED
     fault = f"{type(exc).__name__}: {exc}".splitlines()[0]
     return f"error: {fault} (a fault of mitate; {TRACEBACK} shows where)", FAILED
+
+
+def _is_out_of_memory(exc: BaseException) -> bool:
+    from mitate.models.mode import is_out_of_memory
+
+    return is_out_of_memory(exc)
 
 
 def _filter_warnings(all_of_them: bool) -> None:

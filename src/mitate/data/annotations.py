@@ -156,7 +156,7 @@ def read_coco(path: Path) -> Annotations:
             )
             for image in content["images"]
         ]
-    except (KeyError, TypeError, ValueError) as exc:
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
         raise DataError(f"{path} is not a COCO file of instances: it lacks {exc}") from exc
     return Annotations.of(path, "COCO", pictures)
 
@@ -317,6 +317,9 @@ def _decoded(given: Any, size: Size) -> NDArray[np.float32]:
     """Polygons or run lengths as pycocotools draws them."""
     coco = imports.pycocotools("mask")
     width, height = size
+    told = given.get("size") if isinstance(given, Mapping) else None
+    if isinstance(told, list | tuple) and list(told) != [height, width]:
+        raise ImageError(f"run lengths of {told} (height, width) for a photo of {width}x{height}")
     try:
         compressed = isinstance(given, Mapping) and isinstance(given["counts"], str | bytes)
         with warnings.catch_warnings():
@@ -343,7 +346,7 @@ def _has(path: Path, *keys: str) -> bool:
 def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise DataError(f"{path} is not a JSON file that can be read: {exc}") from exc
 
 

@@ -1,8 +1,6 @@
 """Explanations on disk: an .npz of native-grid maps with a JSON header, and no pickle."""
 
 import math
-import zipfile
-import zlib
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Final, Literal
@@ -16,22 +14,11 @@ from mitate.errors import DataError
 from mitate.explain.estimate import Estimate
 from mitate.explain.explanation import Explanation
 from mitate.explain.flags import Flag
-from mitate.files import unfinished
+from mitate.files import UNREADABLE, unfinished
 from mitate.models.tasks import Task, word
 
 FORMAT: Final = "mitate explanation"
 VERSION = 1
-
-
-UNREADABLE = (
-    OSError,
-    EOFError,
-    ValueError,
-    KeyError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 class FlagFile(BaseModel):

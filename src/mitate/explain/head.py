@@ -11,6 +11,7 @@ from mitate.explain.hooks import Place
 from mitate.explain.trace import Call, trace
 from mitate.models.classifier import Classifier
 from mitate.models.mode import evaluating
+from mitate.tensors import exact
 
 LINEAR = (nn.Linear, nn.Conv2d)
 NORMS = (nn.LayerNorm, nn.BatchNorm1d, nn.BatchNorm2d)
@@ -115,8 +116,8 @@ def _same(found: Tensor | None, wanted: Tensor) -> bool:
     if found is None or found.shape != wanted.shape:
         return False
     coarse = ROUNDINGS * torch.finfo(found.dtype).eps
-    apart = (found.double() - wanted.double()).abs().max()
-    return bool(apart <= max(TOLERANCE, coarse) * wanted.double().abs().max())
+    apart = (exact(found) - exact(wanted)).abs().max()
+    return bool(apart <= max(TOLERANCE, coarse) * exact(wanted).abs().max())
 
 
 def _through(

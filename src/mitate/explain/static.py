@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mitate.errors import MitateWarning, UsageError
+from mitate.tensors import exact
 
 BACKENDS = ("eager", "inductor")
 Run = Callable[..., tuple[Tensor, ...]]
@@ -142,7 +143,7 @@ class StaticGraphs(Generic[Like]):
 
 def near(found: Tensor, wanted: Tensor, tolerance: float) -> bool:
     """Whether two tensors differ by no more than a share of the wanted one's norm."""
-    ours, theirs = (torch.nan_to_num(tensor.double()) for tensor in (found, wanted))
+    ours, theirs = (torch.nan_to_num(exact(tensor)) for tensor in (found, wanted))
     return bool((ours - theirs).norm() <= tolerance * theirs.norm())
 
 

@@ -107,9 +107,9 @@ def build(recipe: Recipe) -> nn.Module:
         ClassifierError: a recipe that this version does not know, or that cannot be built.
     """
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             return _build(recipe)
-    except (TypeError, ValueError, RuntimeError) as exc:
+    except (TypeError, ValueError, RuntimeError, AssertionError) as exc:
         raise ClassifierError(f"the architecture {recipe} cannot be built: {exc}") from exc
 
 

@@ -155,7 +155,7 @@ def _is_part(folder: Path, part: object) -> bool:
 def _load_network(folder: Path, config: Any, name: str) -> Loaded:
     auto = imports.transformers("models.auto.modeling_auto").AutoModelForImageClassification
     try:
-        with torch.random.fork_rng(), quiet_transformers():
+        with torch.random.fork_rng(devices=[]), quiet_transformers():
             network, found = auto.from_pretrained(
                 str(folder),
                 config=config,

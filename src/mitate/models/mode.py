@@ -164,10 +164,19 @@ def at_full_speed(
     try:
         with keeping_memory(), _fused(fixed) if fusing.pays(images) else nullcontext():
             return run(laid)
-    except RuntimeError:
+    except RuntimeError as exc:
+        if is_out_of_memory(exc):
+            raise
         result = run(images)  # which raises again where the way is not to blame
         _as_given.add(network)
         return result
+
+
+def is_out_of_memory(exc: BaseException) -> bool:
+    """Whether an error of torch is of memory: of a GPU's, or as its CPU allocator words it."""
+    if isinstance(exc, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(exc, RuntimeError) and "DefaultCPUAllocator" in str(exc)
 
 
 def batch_for(images: Tensor, said: int | None = None) -> int:

@@ -187,7 +187,7 @@ def _read_description(folder: Path) -> ClassifierFile:
                 f"{path} is of version {version} and this mitate reads {VERSION}: update it"
             )
         return ClassifierFile.model_validate(content)
-    except ValueError as exc:  # not UTF-8, not JSON, or not these fields
+    except (ValueError, RecursionError) as exc:  # not UTF-8, not JSON, or not these fields
         why = " ".join(str(exc).splitlines()[:3])
         raise ClassifierError(f"{path} is not a description of a classifier: {why}") from exc
 

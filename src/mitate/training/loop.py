@@ -333,7 +333,7 @@ def _found_lr(learner: Any, shown: bool) -> float:
 def _own_randomness(seed: int) -> Iterator[None]:
     """Seed the global generators, which fastai draws from, and put them back afterwards."""
     states = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002
         torch.manual_seed(seed)

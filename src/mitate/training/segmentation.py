@@ -186,8 +186,8 @@ def with_masks(
 def _new_decoder(classifier: Classifier, supervision: Supervision, seed: int) -> Decoder:
     height, width = classifier.preprocessing.size
     probe = torch.zeros(1, len(classifier.preprocessing.mean), height, width)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # weights are drawn on the CPU
         regions = supervision.names(classifier.class_names)
         return decoder_for(classifier.network, probe, regions)
 

@@ -40,8 +40,8 @@ def start(
     model = model.removeprefix("timm:")
     fixed = {"img_size": list(size)} if _has_fixed_size(model) else {}
     arguments = {**fixed, **arguments}
-    with torch.random.fork_rng(), warnings.catch_warnings():
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        torch.default_generator.manual_seed(seed)  # weights are drawn on the CPU
         warnings.filterwarnings("ignore", message=".*head.*made anew", category=MitateWarning)
         classifier = _from_weights(model, weights, class_names, arguments)
         pretrained = classifier is not None

@@ -292,3 +292,16 @@ def test_half_precision() -> None:
 def test_what_cannot_be_estimated_is_refused(options: dict, layer: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         Explainer(wide(), "scorecam", layer, **options)(images(1))
+
+
+def test_no_live_channel_gives_a_map_of_zeros_by_the_channels_softmax() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)
+    )
+    nn.init.constant_(network[0].bias, -100)
+    images = torch.rand(2, 3, 12, 12)
+    for tolerance in (0.0, 0.1):
+        options = {"channel_softmax": True, "tolerance": tolerance}
+        found = Explainer(network, "scorecam", "1", **options)(images, top_k=1)
+        assert not found.maps.any()
+        assert {flag.kind for flag in found.flags} == {"zero"}

@@ -2,10 +2,12 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from mitate import Explainer, imports
 from mitate.errors import LayerError, UsageError
+from mitate.explain.attention import AttentionTap
 from mitate.explain.methods import METHODS
 from mitate.explain.tap import tapped_forward
 from mitate.models.classifier import Classifier
@@ -215,3 +217,29 @@ def test_hugging_faces_eager_mode_is_not_needed() -> None:
         theirs = network(images, output_attentions=True).attentions[-1]
     expected = theirs.mean(1)[:, 0, 1:].reshape(2, 1, 4, 4).expand(-1, 3, -1, -1)
     torch.testing.assert_close(explanation.maps, expected)
+
+
+def test_a_mask_of_what_is_hidden_is_read_so() -> None:
+    """Torch's own function hides what is true; scaled_dot_product_attention sees it."""
+
+    class Direct(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(8, 2)
+            self.register_buffer("hidden", torch.ones(5, 5, dtype=torch.bool).triu(1))
+
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            made = self.attention
+            return F.multi_head_attention_forward(
+                tokens, tokens, tokens, 8, 2, made.in_proj_weight, made.in_proj_bias, None, None,
+                False, 0.0, made.out_proj.weight, made.out_proj.bias,
+                need_weights=False, attn_mask=self.hidden,
+            )[0]  # fmt: skip
+
+    network, tokens = Direct().double(), torch.randn(5, 2, 8, dtype=torch.float64)
+    with torch.no_grad():
+        expected = network(tokens)
+        with AttentionTap(gradients=False) as tap:
+            found = network(tokens)
+    torch.testing.assert_close(found, expected)
+    assert not tap.kept[0].masked_select(network.hidden).any()

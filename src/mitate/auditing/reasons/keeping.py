@@ -11,13 +11,12 @@ from numpy.lib.npyio import NpzFile
 from PIL import Image
 
 from mitate.auditing.intervals import Interval
-from mitate.auditing.parts import UNREADABLE
 from mitate.auditing.reasons.confusion import ConfusedPair
 from mitate.auditing.reasons.groups import Group, Reasons
 from mitate.auditing.reasons.patterns import Pattern
 from mitate.auditing.reasons.places import Place
 from mitate.auditing.reasons.spots import Spot
-from mitate.files import unfinished
+from mitate.files import UNREADABLE, unfinished
 
 KINDS = {
     kind.__name__: kind for kind in (ConfusedPair, Group, Interval, Pattern, Place, Reasons, Spot)
