@@ -126,7 +126,7 @@ class TestPhotos:
                 tmp_path / str(place),
                 methods=("gradcam", "glance", "rise"),
                 options={"samples": 12},
-                masks=open_masks(marked / "masks"),
+                masks=open_masks(marked / "masks", marked / "photos"),
                 mask_value=2,
                 shown=False,
             )
@@ -136,7 +136,7 @@ class TestPhotos:
     @LONG
     def test_report_and_masks(self, there, marked, tmp_path):
         records = gather([marked / "images"], tiny.NAMES)
-        known = {"masks": open_masks(marked / "masks"), "shown": False}
+        known = {"masks": open_masks(marked / "masks", marked / "photos"), "shown": False}
         report, failures = build_report(there, records, mask_value=2, **known)
         assert report
         assert not failures

@@ -319,3 +319,24 @@ def test_masks_of_no_picture(tmp_path: Path) -> None:
     listed = MaskIndex.open(tmp_path / "x.csv")
     assert listed.strange(pictures) == []
     assert listed.strange(pictures[1:]) == ["masks/rust/2.png"]
+
+
+def test_a_mask_of_several_photos_is_none_of_them(tmp_path: Path) -> None:
+    photos = [tmp_path / "photos" / name / "0001.jpg" for name in ("blast", "hispa")]
+    only = tmp_path / "photos" / "hispa" / "0002.jpg"
+    for path in (*photos, only):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 3)).save(path)
+    (tmp_path / "masks").mkdir()
+    for name in ("0001.png", "0002.png"):
+        Image.new("L", (4, 3), 255).save(tmp_path / "masks" / name)
+    masks = MaskIndex.open(tmp_path / "masks").among([*photos, only])
+    for path in photos:
+        with pytest.raises(ImageError, match=r"may be the mask of .*blast.* or of .*hispa"):
+            masks.read(path, (4, 3))
+    assert masks.read(only, (4, 3)).all()
+    (tmp_path / "masks" / "blast").mkdir()
+    (tmp_path / "masks" / "0001.png").rename(tmp_path / "masks" / "blast" / "0001.png")
+    masks = MaskIndex.open(tmp_path / "masks").among([*photos, only])
+    assert masks.read(photos[0], (4, 3)).all()
+    assert masks.read(photos[1], (4, 3)) is None

@@ -1,4 +1,6 @@
 import csv
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,8 +8,10 @@ import pytest
 from PIL import Image
 
 import tiny
+from mitate.data.dataset import read_dataset
 from mitate.data.masks import MaskIndex
 from mitate.data.records import Record
+from mitate.data.seen import SEEN, write_seen
 from mitate.errors import DataError, ImageError, UsageError
 from mitate.models.preprocessing import Preprocessing
 from mitate.view.photos import (
@@ -180,19 +184,26 @@ class TestShot:
         assert "coloured mask" in failures[0]
 
     def test_masks_that_are_not_there(self, tmp_path):
-        assert open_masks(None) is None
+        assert open_masks(None, []) is None
         with pytest.raises(DataError, match="no masks at"):
-            open_masks(tmp_path / "missing")
+            open_masks(tmp_path / "missing", [])
 
 
 class TestReported:
     @pytest.fixture
-    def trained(self, tmp_path):
+    def data(self, tmp_path):
+        return tiny.photos(tmp_path / "photos", {"a": 3, "b": 3})
+
+    @pytest.fixture
+    def trained(self, data, tmp_path):
         """A classifier whose training set b/0001.png aside."""
         saved = tiny.classifier(("a", "b")).with_provenance(training={"data": "photos"})
         saved = saved.save(tmp_path / "classifier")
-        table = "path,label,predicted,probability\nb/0001.png,b,a,0.5\n"
-        (tmp_path / "classifier" / "validation.csv").write_text(table, encoding="utf-8-sig")
+        records = [
+            replace(record, split="valid" if record.path == data / "b" / "0001.png" else "train")
+            for record in read_dataset(data).records
+        ]
+        write_seen(tmp_path / "classifier", replace(read_dataset(data), records=tuple(records)))
         return saved
 
     def test_the_validation_part_by_default(self, table):
@@ -202,33 +213,58 @@ class TestReported:
         records, _ = reported(table, tiny.classifier(("blast", "正常")), "train")
         assert len(records) == 1
 
-    def test_what_training_set_aside(self, trained, tmp_path):
-        data = tiny.photos(tmp_path / "photos", {"a": 3, "b": 3})
+    def test_what_training_set_aside(self, data, trained):
         records, notices = reported(data, trained)
         assert [record.path.name for record in records] == ["0001.png"]
         assert "1 photo that training set aside, not the 6 of" in notices[0]
 
-    def test_and_in_a_copy_of_the_data_set(self, trained, tmp_path):
-        facts = {"data": "photos", "images": {"train": 5, "valid": 1}}
-        trained = trained.with_provenance(training=facts)
-        copied = tiny.photos(tmp_path / "copied", {"a": 3, "b": 3})
-        records, notices = reported(copied, trained)
-        assert [record.path.name for record in records] == ["0001.png"]
+    def test_and_in_a_copy_under_other_names(self, data, trained, tmp_path):
+        for path in sorted(data.rglob("*.png")):
+            copied = tmp_path / "copied" / path.parent.name / f"new {path.name}"
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copied)
+        records, notices = reported(tmp_path / "copied", trained)
+        assert [record.path.name for record in records] == ["new 0001.png"]
         assert "1 photo that training set aside" in notices[0]
-        more = tiny.photos(tmp_path / "more", {"a": 3, "b": 4})
-        assert len(reported(more, trained)[0]) == 7
 
-    def test_another_data_set_whole(self, trained, tmp_path):
-        data = tiny.photos(tmp_path / "others", {"a": 3, "b": 3})
+    def test_new_photos_under_the_old_names_are_all_judged(self, data, trained):
+        for path in data.rglob("*.png"):
+            tiny.photo(2, seed=99).rotate(90).save(path)
         records, notices = reported(data, trained)
         assert (len(records), notices) == (6, ())
 
-    def test_training_photos_among_the_judged_are_told(self, trained, tmp_path):
-        data = tiny.photos(tmp_path / "photos", {"a": 3, "b": 3})
-        (tmp_path / "classifier" / "validation.csv").unlink()
+    def test_new_photos_among_those_of_the_training(self, data, trained):
+        tiny.photo(2, seed=99).save(data / "a" / "new.png")
+        records, notices = reported(data, trained)
+        assert sorted(record.path.name for record in records) == ["0001.png", "new.png"]
+        assert "2 photos that the classifier was not trained on, not the 7 of" in notices[0]
+
+    def test_another_data_set_whole(self, trained, tmp_path):
+        others = tiny.photos(tmp_path / "others", {"c": 3, "d": 3, "a": 0, "b": 0})
+        for path in others.rglob("*.png"):
+            tiny.photo(2, seed=int(path.stem) + 50).rotate(90).save(path)
+        records, notices = reported(others, trained)
+        assert len(records) == 6
+        assert not any("trained on" in line for line in notices)
+
+    def test_training_photos_among_the_judged_are_told(self, data, trained, tmp_path):
+        (data / "b" / "0001.png").unlink()
+        records, notices = reported(data, trained)
+        assert len(records) == 5
+        assert "was trained on all of the photos judged" in notices[0]
+        rows = "".join(f"photos/a/{n:04}.png,a,valid\n" for n in range(2))
+        table = tmp_path / "with splits.csv"
+        table.write_text(f"path,label,split\nphotos/b/0000.png,b,train\n{rows}", encoding="utf-8")
+        _, notices = reported(table, trained)
+        assert "2 photos of the 2 judged are such as" in notices[-1]
+
+    def test_what_a_training_learnt_from_may_be_unknown(self, data, trained, tmp_path):
+        (tmp_path / "classifier" / SEEN).unlink()
         records, notices = reported(data, trained)
         assert len(records) == 6
-        assert "was trained on" in notices[0]
+        assert "not known which" in notices[0]
+        (tmp_path / "classifier" / SEEN).write_text("path\nx\n", encoding="utf-8")
+        assert "not known which" in reported(data, trained)[1][0]
 
     def test_photos_without_classes(self, folder):
         classifier = tiny.classifier(NAMES)

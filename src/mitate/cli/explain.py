@@ -105,7 +105,7 @@ def explain(
         augment=augment,
         top_k=top_k,
         options=options_of(option),
-        masks=open_masks(masks),
+        masks=open_masks(masks, found),
         mask_value=mask_value,
         style=Style(colormap, opacity, upsample),
         batch_size=batch_size,

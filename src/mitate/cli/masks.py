@@ -64,7 +64,7 @@ def masks(
         Explainer(classifier, method, layer, fusion=fusion, show_progress=False),
         dataset,
         out,
-        masks=open_masks(masks),
+        masks=open_masks(masks, dataset.records),
         value=mask_value,
         threshold=threshold,
         empty=empty,

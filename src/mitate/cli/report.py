@@ -95,7 +95,7 @@ def report(
         options=options_of(option),
         right=right,
         wrong=wrong,
-        masks=open_masks(masks),
+        masks=open_masks(masks, data),
         mask_value=mask_value,
         style=Style(colormap, opacity),
         title=title,

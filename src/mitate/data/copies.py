@@ -16,7 +16,7 @@ def content_keys(paths: Sequence[Path]) -> list[str | None]:
     for size, same_size in by_size.items():
         if size > 0 and len(same_size) > 1:  # only files of one size can be copies
             for index in same_size:
-                digests[index] = _sha256(paths[index])
+                digests[index] = sha256_of(paths[index])
     return _shared_only(digests)
 
 
@@ -34,7 +34,8 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _sha256(path: Path) -> str | None:
+def sha256_of(path: Path) -> str | None:
+    """The SHA-256 of a file's bytes, in hexadecimal; None where it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

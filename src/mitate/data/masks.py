@@ -5,7 +5,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -161,6 +161,7 @@ class MaskIndex:
     source: Path
     listed: Mapping[str, Path] | None = None
     by_stem: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    shared: Mapping[Path, Sequence[Path]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, source: str | Path) -> "MaskIndex":
@@ -209,6 +210,16 @@ class MaskIndex:
             raise DataError(f"{folder} holds no masks: give a folder of mask pictures or a CSV.")
         return cls(folder, None, by_stem)
 
+    def among(self, image_paths: Iterable[Path]) -> "MaskIndex":
+        """Masks of these pictures: one that by its name would be of several folders' is of none."""
+        owners: dict[Path, dict[str, Path]] = defaultdict(dict)
+        for path in image_paths if self.listed is None else ():
+            with suppress(DataError):
+                if mask := self.find(path):
+                    owners[mask].setdefault(os.path.realpath(path.parent), path)
+        shared = {mask: tuple(them.values()) for mask, them in owners.items() if len(them) > 1}
+        return replace(self, shared=shared)
+
     def read(
         self, image_path: str | Path, size: Size, *, value: int | None = None
     ) -> NDArray[np.float32] | None:
@@ -250,7 +261,8 @@ class MaskIndex:
         """The mask of a picture, or None where it has none.
 
         Raises:
-            DataError: Several masks have the picture's name, and no folder tells which it is.
+            DataError: Several masks have the picture's name, or several pictures the mask's, and no
+                folder tells which it is.
         """
         image = Path(image_path)
         if self.listed is not None:
@@ -268,7 +280,14 @@ class MaskIndex:
                 f"{image} may have the mask {nearest[0]} or {nearest[1]}: put the masks into"
                 " folders named like those of the pictures, or list them in a CSV."
             )
-        return min(nearest, key=_preference, default=None)
+        mask = min(nearest, key=_preference, default=None)
+        if mask is not None and mask in self.shared:
+            first, second, *_ = self.shared[mask]
+            raise DataError(
+                f"{mask} may be the mask of {first} or of {second}: put the masks into folders"
+                " named like those of the pictures, or list them in a CSV."
+            )
+        return mask
 
     def _depth(self, mask: Path, image: Path) -> int:
         """How many folders above both files have the same names; -1 if the mask is another's."""

@@ -13,6 +13,7 @@ from mitate import imports
 from mitate.data.dataset import Dataset
 from mitate.data.masks import Masks
 from mitate.data.records import Record
+from mitate.data.seen import write_seen
 from mitate.data.wording import counted
 from mitate.errors import UsageError, WeightsError
 from mitate.files import check_folder, write_csv
@@ -292,4 +293,5 @@ def _write_tables(
         for record, row in zip(records, probabilities, strict=True)
     ]
     write_csv(folder / VALIDATION, predicted)
+    write_seen(folder, dataset)
     save_sheet(draw_confusion(scores.confusion, dataset.class_names), folder / CONFUSION)

@@ -64,7 +64,8 @@ def true_masks(
     """
     if isinstance(masks, TrueMasks):
         return masks
-    opened = open_masks(masks) if isinstance(masks, str | Path) else masks
+    every = [record.path for record in dataset.records]
+    opened = open_masks(masks, every) if isinstance(masks, str | Path) else masks
     records = [record for record in dataset.records if record.split in ("train", "valid")]
     marked: dict[Path, bool] = {}
     faults: dict[Path, str] = {}

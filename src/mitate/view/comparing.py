@@ -20,7 +20,7 @@ from mitate.files import write_csv, write_text
 from mitate.models.accepting import as_classifier
 from mitate.models.classifier import Classifier
 from mitate.view.given import LIMIT, check_usable, photo_subjects
-from mitate.view.photos import open_masks, reported, with_known_labels
+from mitate.view.photos import learnt_from, open_masks, reported, with_known_labels
 from mitate.view.sampling import sample, shows_region
 
 METHOD, LAYER = "hirescam", "auto"
@@ -79,8 +79,9 @@ def compare(
         ImageError: no photo can be read.
     """
     pair = (as_classifier(first), as_classifier(second))
-    index = masks if isinstance(masks, Masks) else open_masks(masks)
+    index = masks if isinstance(masks, Masks) else open_masks(masks, data)
     records, notices = reported(Path(data), pair[0], split)
+    notices = (*notices, *learnt_from(records, pair[1]))
     taken = sample(records, limit, shows_region(index, mask_value, pair[0].preprocessing))
     notices = (*notices, *taken.notices)
     found = [

@@ -79,7 +79,7 @@ def given(
             "and labels as folders or in the CSV of the data set"
         )
     records, notices = reported(Path(data), classifier, split)
-    index = masks if isinstance(masks, Masks) else open_masks(masks)
+    index = masks if isinstance(masks, Masks) else open_masks(masks, data)
     records = with_known_labels(records, classifier.class_names)
     taken = sample(records, limit, shows_region(index, values[0], classifier.preprocessing))
     subjects, failures = photo_subjects(classifier, taken.chosen, index, values, shown=shown)

@@ -1,6 +1,5 @@
 """Photos that a command was asked to explain: where they are, what is true of them."""
 
-import csv
 import os
 import re
 from collections import Counter
@@ -13,18 +12,22 @@ import numpy as np
 from PIL import Image
 
 from mitate.data import regions
-from mitate.data.dataset import Dataset, read_dataset
+from mitate.data.dataset import read_dataset
 from mitate.data.decoding import find_images, read_image, visible
 from mitate.data.masks import WITHOUT, Masks
 from mitate.data.records import Record, label_of
+from mitate.data.seen import SEEN, divided, read_seen
 from mitate.data.tables import TABLE_SUFFIXES, table_in
 from mitate.data.wording import counted
 from mitate.errors import ImageError, UsageError
 from mitate.models.classifier import Classifier
 from mitate.models.preprocessing import Preprocessing
-from mitate.training.fit import VALIDATION
 
 T = TypeVar("T")
+UNKNOWN = (
+    "It is not known which of the photos judged the classifier was trained on: its folder has no "
+    f"{SEEN}."
+)
 
 
 @dataclass(frozen=True)
@@ -164,13 +167,23 @@ def open_shots(
             yield None
 
 
-def open_masks(source: str | Path | None) -> Masks | None:
-    """Masks or annotations, or none.
+def open_masks(source: str | Path | None, photos: str | Path | Sequence[Record]) -> Masks | None:
+    """Masks or annotations of a data set's photos, or none.
+
+    Args:
+        source: where they are.
+        photos: the data set, all of it, so that a mask which may be of several photos is seen.
 
     Raises:
         DataError: there are none there.
     """
-    return None if source is None else regions.open_masks(source)
+    if source is None:
+        return None
+    if isinstance(photos, str | Path):
+        place = Path(photos)
+        whole = read_dataset(place, labelled=False).records if _is_dataset(place) else ()
+        photos = whole or gather([place], ())
+    return regions.open_masks(source, [record.path for record in photos])
 
 
 def reported(
@@ -179,21 +192,23 @@ def reported(
     """The records that a report is about, and what the reader has to tell.
 
     Of a data set with splits these are ``split``, by default its validation part. Of one without,
-    these are the photos that the classifier's training set aside, where it was trained on this
-    data set; other data sets and plain folders of photos are taken whole.
+    these are the photos that the classifier was not trained on, which their content tells; plain
+    folders of photos are taken whole.
 
     Raises:
         UsageError: no image in the split.
     """
     if not _is_dataset(data):
-        return gather([data], classifier.class_names, split=split), ()
+        photos = gather([data], classifier.class_names, split=split)
+        return photos, learnt_from(photos, classifier)
     dataset = read_dataset(data, labelled=False)
     notices = dataset.notices + tuple(strange(dataset.class_names, classifier.class_names))
     if any(record.split for record in dataset.records):
         wanted = split or ("valid" if dataset.split("valid").records else None)
         records = [r for r in dataset.records if wanted in (None, r.split)]
+        notices += learnt_from(records, classifier) if wanted != "train" else ()
     elif split is None:
-        records, found = _set_aside(dataset, classifier)
+        records, found = _set_aside(dataset.records, classifier)
         notices += found
     else:
         records = []
@@ -266,27 +281,35 @@ def strange(labels: Iterable[str | None], class_names: Sequence[str]) -> Iterato
         )
 
 
-def _set_aside(dataset: Dataset, classifier: Classifier) -> tuple[list[Record], tuple[str, ...]]:
-    """The photos that the classifier was judged on in training, or all where that is unknown."""
-    training = classifier.provenance.get("training") or {}
-    records, judged = list(dataset.records), _judged(classifier.folder)
-    held = [record for record in records if dataset.name(record.path) in judged]
-    # Known by its name, or, moved or copied, by holding as many photos and all that were set aside.
-    whole = len(records) == sum((training.get("images") or {}).values())
-    moved = whole and bool(judged) and len(held) == len(judged)
-    if training.get("data") != dataset.root.resolve().name and not moved:
-        return records, ()
-    if held:
-        return held, (
-            f"Judged: {counted(len(held), 'photo')} that training set aside, not the "
-            f"{len(records)} of the whole data set.",
-        )
-    return records, ("Among the photos judged are those that the classifier was trained on.",)
+def _set_aside(
+    records: Sequence[Record], classifier: Classifier
+) -> tuple[list[Record], tuple[str, ...]]:
+    """The photos that the classifier was not trained on, or all where there is no other."""
+    seen = read_seen(classifier.folder)
+    if seen is None:
+        known = "training" not in classifier.provenance
+        return list(records), () if known else (UNKNOWN,)
+    learnt, aside, new = divided(records, seen)
+    if not learnt:
+        return list(records), ()
+    left = set(learnt)
+    kept = [record for record in records if record not in left]
+    if not kept:
+        return list(records), ("The classifier was trained on all of the photos judged.",)
+    why = "that the classifier was not trained on" if new else "that training set aside"
+    return kept, (
+        f"Judged: {counted(len(kept), 'photo')} {why}, not the {len(records)} of the whole data "
+        "set.",
+    )
 
 
-def _judged(folder: Path | None) -> set[str]:
-    table = None if folder is None else folder / VALIDATION
-    if table is None or not table.is_file():
-        return set()
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        return {row.get("path", "").replace("/", os.sep) for row in csv.DictReader(file)}
+def learnt_from(records: Sequence[Record], classifier: Classifier) -> tuple[str, ...]:
+    """What is to be told of photos among those judged that a classifier was trained on."""
+    seen = read_seen(classifier.folder)
+    learnt = [] if seen is None else divided(records, seen)[0]
+    if not learnt:
+        return ()
+    return (
+        f"{counted(len(learnt), 'photo')} of the {len(records)} judged are such as the classifier "
+        f"{classifier.folder} was trained on.",
+    )
