@@ -3,10 +3,11 @@ import os
 import signal
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from mitate.files import unfinished, uninterrupted, write_bytes, write_csv, write_text
+from mitate.files import check_folder, unfinished, uninterrupted, write_bytes, write_csv, write_text
 
 
 def test_text_is_utf_8_and_half_characters_are_spelt_out(tmp_path):
@@ -105,3 +106,14 @@ def test_a_table_of_no_rows_is_no_file_and_no_old_one(tmp_path):
     path = write_csv(tmp_path / "a.csv", [{"a": 1}])
     assert write_csv(path, []) is None
     assert not path.exists()
+
+
+class TestWhereResultsGo:
+    def test_a_folder_that_is_not_there_yet_is_left_so(self, tmp_path):
+        check_folder(tmp_path / "new" / "folder")
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.skipif(not Path("/proc").is_dir(), reason="a folder of the system's, of Linux")
+    def test_a_folder_that_takes_nothing_whatever_its_rights_say(self):
+        with pytest.raises(OSError, match="/proc"):
+            check_folder(Path("/proc/new"))

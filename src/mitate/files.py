@@ -5,6 +5,7 @@ import errno
 import io
 import os
 import signal
+import tempfile
 import threading
 import zipfile
 import zlib
@@ -97,6 +98,10 @@ def check_folder(folder: Path) -> None:
         raise _error(errno.ENOTDIR, there)
     if not os.access(there, os.W_OK | os.X_OK):
         raise _error(errno.EACCES, there)
+    try:  # what rights say is not all: a folder of the system's takes nothing from anybody
+        os.rmdir(tempfile.mkdtemp(prefix=".", dir=there))
+    except OSError as exc:
+        raise _error(exc.errno or errno.EACCES, there) from exc
 
 
 def _error(code: int, place: Path) -> OSError:

@@ -109,11 +109,17 @@ class TestOutcomes:
         assert done.error.startswith("error: a/b: No space left on device: check")
 
     def test_a_full_device(self, raising):
-        done = raising(torch.OutOfMemoryError("CUDA out of memory"))
-        assert done.code == 1
-        assert done.error == (
-            "error: the device's memory is full: give a smaller --batch-size, or --device cpu"
-        )
+        for fault in (
+            torch.OutOfMemoryError("CUDA out of memory"),
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+            MemoryError(),
+        ):
+            done = raising(fault)
+            assert done.code == 1
+            assert done.error == (
+                "error: the memory is full: give a smaller --batch-size, or --device cpu where a "
+                "GPU's is"
+            )
 
     def test_a_fault(self, raising):
         done = raising(ZeroDivisionError())
@@ -273,3 +279,12 @@ class TestInterrupted:
 
 def test_json_is_all_of_standard_output():
     assert isinstance(json.loads(program("doctor", "--json").stdout), list)
+
+    def test_an_audit(self, ref, tmp_path):
+        data, out = tiny.photos(tmp_path / "photos", {"blast": 40}), tmp_path / "out"
+        words = ("audit", ref, data, "-o", out, "--batch-size", 4)
+        first = out / "parts" / "0000.npz"
+        code, err = self.interrupt(tmp_path / "log", *words, when=first.exists)
+        assert code == 130
+        *_, last = err.splitlines()
+        assert re.fullmatch(r"interrupted after \d+ parts?: the same command goes on .*", last)

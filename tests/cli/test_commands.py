@@ -622,3 +622,12 @@ def test_tables_cut_nothing_and_take_brackets_as_they_are(capsys):
 def test_json_of_anything(capsys):
     print_json({"a": [math.nan, math.inf, 1.5], "b": (None, "葉")})
     assert json.loads(capsys.readouterr().out) == {"a": [None, None, 1.5], "b": [None, "葉"]}
+
+
+@pytest.mark.parametrize(
+    "words", [("--regions", "class"), ("--uncertainty",), ("--segmentation-weight", 3)]
+)
+def test_what_is_of_masks_needs_masks(mitate, photos, tmp_path, words):
+    done = mitate("train", photos, "-o", tmp_path / "out", *words)
+    assert done.code == 2
+    assert "for training with masks: name them with --masks" in done.err

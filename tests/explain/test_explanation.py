@@ -40,6 +40,10 @@ def test_it_indexes_iterates_and_slices_by_image() -> None:
     back = explanation[::-1]
     assert back.names == ("d", "c", "b", "a")
     assert back.flags == (Flag(0, 1, "constant", "so"), Flag(2, 0, "zero", "why"))
+    for chosen in (torch.tensor([3, 0]), np.array([3, 0])):
+        assert explanation[chosen].names == ("d", "a")
+    with pytest.raises(IndexError, match="there is no image 4: there are 4, from 0"):
+        explanation[4]
     twice = explanation[[3, 3]]
     assert twice.flags == (Flag(0, 1, "constant", "so"), Flag(1, 1, "constant", "so"))
     assert [part.names[0] for part in explanation] == ["a", "b", "c", "d"]

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,7 +72,9 @@ def test_no_path_of_the_machine_is_written(audited, folders):
 
 def test_photos_are_found_with_labels_and_masks(audited):
     done, _ = audited
-    assert sorted(done.subjects.names) == sorted(f"{n:03}.png" for n in range(12))
+    names = sorted(done.subjects.names, key=lambda name: Path(name).stem)
+    assert [Path(name).name for name in names] == [f"{n:03}.png" for n in range(12)]
+    assert {Path(name).parent.name for name in names} == {"red", "blue"}
     assert set(done.subjects.labels) == {0, 1}
     assert done.subjects.masked
     assert done.value("energy") > 0.8
@@ -80,7 +83,7 @@ def test_photos_are_found_with_labels_and_masks(audited):
 def test_files_and_tensors_are_audited_alike(audited, folders):
     done, _ = audited
     inputs, masks, labels = seeing.tensors(12, tinted=False)
-    order = [int(name[:3]) for name in sorted(done.subjects.names)]
+    order = [int(Path(name).stem) for name in sorted(done.subjects.names)]
     same = mitate.audit(
         seeing.honest(),
         inputs[order],
@@ -218,7 +221,7 @@ def test_what_is_segmented_and_what_is_true_are_both_outlined(segmenting):
     case = report.audit.segmentation.cases[0]
     place = done.subjects.names.index(case.name.split(" ")[0])
     inputs, masks, _ = seeing.tensors(12, tinted=False)
-    square = masks[int(done.subjects.names[place][:3])].numpy() > 0
+    square = masks[int(Path(done.subjects.names[place]).stem)].numpy() > 0
     pixels = np.asarray(case.picture)
     lines = {colour: (pixels == ImageColor.getrgb(colour)).all(2) for colour in (TINT, PREDICTED)}
     assert lines[TINT].any() == done.subjects.masked

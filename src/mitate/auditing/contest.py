@@ -213,7 +213,8 @@ def _estimate(
         f"{_price(planned, pace)}"
     )
     halving = f", in {len(rounds)} rounds that halve the maps" if len(rounds) > 1 else ""
-    again = f"; {counted(found, 'part')} of an earlier run are used again" if found else ""
+    are = "is" if found == 1 else "are"
+    again = f"; {counted(found, 'part')} of an earlier run {are} used again" if found else ""
     return words + halving + again
 
 

@@ -280,10 +280,10 @@ def _without(what: str, fall: Interval | None, told: Interval | None) -> str:
     fell = ""
     if fall is not None:
         of = "" if fall.images == told.images else f" ({counted(fall.images, 'photo')})"
-        fell = f"the class falls by {fall.mean:.3f}{of}, "
+        fell = f"the class falls by {fall.mean:z.3f}{of}, "
     return (
-        f"Without {what} {fell}{told.mean:+.3f} beyond what hiding as much elsewhere does "
-        f"({told.low:+.3f} to {told.high:+.3f}, {counted(told.images, 'photo')})."
+        f"Without {what} {fell}{told.mean:+z.3f} beyond what hiding as much elsewhere does "
+        f"({told.low:+z.3f} to {told.high:+z.3f}, {counted(told.images, 'photo')})."
     )
 
 

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from mitate.cli.explain import SOME_FAILED
 from mitate.cli.parsing import Device, Flag, Json, check_masks_for, options_of
 from mitate.cli.tables import print_json, print_table, tell, tell_what_to_know
+from mitate.data.wording import counted
 from mitate.files import check_folder
 
 if TYPE_CHECKING:
@@ -97,30 +98,33 @@ def audit(
     classifier = Classifier.load(ref).to(device)
     if remember and classifier.folder is None:
         raise UsageError(f"{ref} has no folder to remember the map in: leave --remember out")
-    done = mitate.audit(
-        classifier,
-        data,
-        masks=masks,
-        mask_value=mask_value,
-        object_value=object_value,
-        out=out,
-        methods=method or None,
-        layers=layer or None,
-        metrics=metric or None,
-        pick=pick,
-        budget=budget,
-        require=require,
-        options=options_of(option),
-        audited=audited,
-        split=split,
-        limit=limit,
-        reasons=reasons,
-        batch_size=batch_size,
-        seed=seed,
-        title=title,
-        tell=tell,
-        shown=True,
-    )
+    try:
+        done = mitate.audit(
+            classifier,
+            data,
+            masks=masks,
+            mask_value=mask_value,
+            object_value=object_value,
+            out=out,
+            methods=method or None,
+            layers=layer or None,
+            metrics=metric or None,
+            pick=pick,
+            budget=budget,
+            require=require,
+            options=options_of(option),
+            audited=audited,
+            split=split,
+            limit=limit,
+            reasons=reasons,
+            batch_size=batch_size,
+            seed=seed,
+            title=title,
+            tell=tell,
+            shown=True,
+        )
+    except KeyboardInterrupt as exc:
+        raise KeyboardInterrupt(_kept(out)) from exc
     tell_what_to_know(done.notices, done.failures)
     if remember and classifier.folder is not None and keep(done, classifier.folder):
         tell(f"remembered in {classifier.folder}")
@@ -131,6 +135,16 @@ def audit(
     if out is not None:
         tell(f"report: {out / 'report.html'}")
     return code_of(done.gate, bool(done.failures))
+
+
+def _kept(out: Path | None) -> str:
+    """What an interrupted audit leaves, for the next one."""
+    from mitate.view.auditing import PARTS
+
+    parts = [] if out is None else sorted((out / PARTS).glob("*.npz"))
+    if not parts:
+        return "before anything was measured that could be kept"
+    return f"after {counted(len(parts), 'part')}: the same command goes on from there"
 
 
 def code_of(gate: "tuple[Outcome, ...]", failures: bool) -> int:

@@ -106,6 +106,11 @@ def train(
         plant,
         draw_masks,
     ).checked()
+    if masks is None and supervision != Supervision():
+        raise UsageError(
+            "--regions, --uncertainty, --guide-weight and those of the segmentation are for "
+            "training with masks: name them with --masks"
+        )
     folders = {name: out if len(models) == 1 else out / name.replace("/", "_") for name in models}
     for folder in folders.values():
         check_folder(folder)

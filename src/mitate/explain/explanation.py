@@ -87,17 +87,20 @@ class Explanation:
     def __iter__(self) -> Iterator["Explanation"]:
         return (self[index] for index in range(len(self)))
 
-    def __getitem__(self, index: SupportsIndex | slice | Sequence[int]) -> "Explanation":
+    def __getitem__(
+        self, index: SupportsIndex | slice | Sequence[int] | Tensor | np.ndarray
+    ) -> "Explanation":
         """The explanation of one image, of a slice, or of a list of them, still as a batch."""
-        every = range(len(self))
+        if isinstance(index, Tensor | np.ndarray):
+            index = index.tolist()
         if isinstance(index, slice):
-            kept = list(every[index])
+            kept = list(range(len(self))[index])
         elif isinstance(index, Sequence):
             if any(isinstance(one, bool) for one in index):
                 raise TypeError("images are chosen by their numbers, not by true and false")
-            kept = [every[one] for one in index]
+            kept = [self._number(one) for one in index]
         else:
-            kept = [every[index]]
+            kept = [self._number(index)]
         return replace(
             self,
             maps=self.maps[kept],
@@ -114,6 +117,12 @@ class Explanation:
             pictures=tuple(self.pictures[i] for i in kept) if self.pictures else None,
             estimate=self.estimate.of(kept) if self.estimate else None,
         )
+
+    def _number(self, index: SupportsIndex) -> int:
+        try:
+            return range(len(self))[index]
+        except IndexError as exc:
+            raise IndexError(f"there is no image {index}: there are {len(self)}, from 0") from exc
 
     def name_of(self, image: int, target: int) -> str:
         """The class name of one map."""

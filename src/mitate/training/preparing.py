@@ -34,6 +34,7 @@ def prepared(
     if seed < 0:
         raise UsageError(f"a seed of {seed} cannot be used: give one from 0 up")
     dataset = data if isinstance(data, Dataset) else read_dataset(data, group=group)
+    named = dataset.root if isinstance(data, Dataset) else data
     with progress("checking the photos", len(dataset), shown=shown) as advance:
         checked = check_dataset(dataset, progress=lambda done, total: advance(1))
     split = split_dataset(checked, valid_fraction=valid_fraction, seed=seed)
@@ -41,18 +42,19 @@ def prepared(
     if len(trained) < 2:
         names = ", ".join(sorted(str(name) for name in trained))
         raise DataError(
-            f"{dataset.root} has only the class {names} to train on: a classifier needs two or more"
+            f"{named} has only the class {names} to train on: a classifier needs two or more"
         )
     if not split.split("valid").records:
         groups = {record.group for record in split.records if record.group is not None}
         if groups:
+            are = "there is" if len(groups) == 1 else "there are"
             raise DataError(
-                f"{dataset.root} leaves no image to judge the classifier on, since images of one "
-                f"group stay together and there is {counted(len(groups), 'group')}: group by "
+                f"{named} leaves no image to judge the classifier on, since images of one "
+                f"group stay together and {are} {counted(len(groups), 'group')}: group by "
                 "something else, or leave --group out"
             )
         raise DataError(
-            f"{dataset.root} leaves no image to judge the classifier on: give every class two or "
+            f"{named} leaves no image to judge the classifier on: give every class two or "
             "more images, or a larger share for validation"
         )
     return Prepared(**vars(split))

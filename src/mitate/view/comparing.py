@@ -20,7 +20,7 @@ from mitate.files import write_csv, write_text
 from mitate.models.accepting import as_classifier
 from mitate.models.classifier import Classifier
 from mitate.view.given import LIMIT, check_usable, photo_subjects
-from mitate.view.photos import learnt_from, open_masks, reported, with_known_labels
+from mitate.view.photos import folder_of, learnt_from, open_masks, reported, with_known_labels
 from mitate.view.sampling import sample, shows_region
 
 METHOD, LAYER = "hirescam", "auto"
@@ -90,6 +90,7 @@ def compare(
             with_known_labels(taken.chosen, one.class_names),
             index,
             (mask_value, object_value),
+            root=folder_of(Path(data)),
             shown=shown,
         )
         for one in pair

@@ -21,10 +21,10 @@ from mitate.tensors import digest_of
 from mitate.view.photos import (
     Shot,
     folder_of,
+    names_from,
     open_masks,
     open_shot,
     reported,
-    shown_names,
     with_known_labels,
 )
 from mitate.view.sampling import sample, shows_region
@@ -82,14 +82,16 @@ def given(
     index = masks if isinstance(masks, Masks) else open_masks(masks, data)
     records = with_known_labels(records, classifier.class_names)
     taken = sample(records, limit, shows_region(index, values[0], classifier.preprocessing))
-    subjects, failures = photo_subjects(classifier, taken.chosen, index, values, shown=shown)
+    root = folder_of(Path(data))
+    subjects, failures = photo_subjects(
+        classifier, taken.chosen, index, values, root=root, shown=shown
+    )
     if not len(subjects):
         raise ImageError(f"none of the {len(taken.chosen)} photos can be read: {failures[0]}")
     check_usable(subjects, failures)
     notices = (*notices, *taken.notices)
     if index is not None and not subjects.masked:
         notices = (*notices, "no photo has a mask with anything in it where the network looks")
-    root = folder_of(Path(data))
     return Given(subjects, records, index, None, root, tuple(failures), tuple(notices))
 
 
@@ -130,11 +132,14 @@ def photo_subjects(
     masks: Masks | None,
     values: Values = (None, None),
     *,
+    root: Path | None = None,
     shown: bool = False,
 ) -> tuple[Subjects, list[str]]:
     """Photos on disk that can be read, opened once to see whether; and why others cannot.
 
-    ``values`` are those of index masks that mark the region and the object around it.
+    ``values`` are those of index masks that mark the region and the object around it; below
+    ``root`` photos are called by their paths from there, and otherwise as briefly as tells them
+    apart.
     """
 
     def shot_of(record: Record, name: str, told: list[str]) -> Shot:
@@ -148,7 +153,7 @@ def photo_subjects(
             failures=told,
         )
 
-    names = shown_names([record.path for record in records])
+    names = names_from(root, [record.path for record in records])
     kept, failures, unusable = list[Opened](), list[str](), list[str]()
     with progress("reading photos", len(records), shown=shown) as advance:
         for record, name in zip(records, names, strict=True):

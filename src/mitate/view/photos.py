@@ -99,13 +99,25 @@ def with_known_labels(records: Sequence[Record], class_names: Sequence[str]) -> 
 
 def shown_names(paths: Sequence[Path]) -> list[str]:
     """What photos are called: by file; by folder and file where files share a name; or by path."""
-    spelt = [str(path).encode("utf-8", "backslashreplace").decode() for path in paths]
+    spelt = [_spelt(path) for path in paths]
     different = len(set(spelt))
     for parts in (1, 2):
         names = ["/".join(Path(path).parts[-parts:]) for path in spelt]
         if len(set(names)) == different:
             return names
     return spelt
+
+
+def _spelt(path: Path) -> str:
+    """A path in words; half characters of odd names as their numbers."""
+    return path.as_posix().encode("utf-8", "backslashreplace").decode()
+
+
+def names_from(root: Path | None, paths: Sequence[Path]) -> list[str]:
+    """What photos of a data set are called: their paths from its folder, whichever are chosen."""
+    if root is None or not all(path.is_relative_to(root) for path in paths):
+        return shown_names(paths)
+    return [_spelt(path.relative_to(root)) for path in paths]
 
 
 def open_shot(
