@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from mitate.data.dataset import read_dataset
-from mitate.data.masks import MaskIndex, read_mask
+from mitate.data.masks import MaskIndex, mask_values, read_mask
+from mitate.data.regions import open_masks, regions_told
 from mitate.errors import DataError, ImageError
 
 
@@ -340,3 +341,29 @@ def test_a_mask_of_several_photos_is_none_of_them(tmp_path: Path) -> None:
     masks = MaskIndex.open(tmp_path / "masks").among([*photos, only])
     assert masks.read(photos[0], (4, 3)).all()
     assert masks.read(photos[1], (4, 3)) is None
+
+
+@pytest.mark.parametrize(
+    ("drawn", "value", "told"),
+    [
+        ([[0, 1], [2, 2]], None, True),
+        ([[0, 1], [2, 2]], 2, False),
+        ([[0, 255], [255, 0]], None, False),
+        ([[0, 1], [1, 0]], None, False),
+    ],
+)
+def test_regions_that_are_taken_as_one_are_told(tmp_path: Path, drawn, value, told) -> None:
+    photo = tmp_path / "photos" / "a.png"
+    photo.parent.mkdir()
+    Image.new("RGB", (2, 2)).save(photo)
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(np.array(drawn, np.uint8)).save(tmp_path / "masks" / "a.png")
+    notices = regions_told(open_masks(tmp_path / "masks", [photo]), [photo], value)
+    assert any("the values 1, 2, taken as one region" in line for line in notices) == told
+
+
+def test_greys_colours_and_jpegs_have_no_values(tmp_path: Path) -> None:
+    grey = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
+    for name, picture in (("a.png", grey), ("b.png", grey.convert("RGB")), ("c.jpg", grey)):
+        picture.save(tmp_path / name)
+        assert mask_values(tmp_path / name) == ()

@@ -80,6 +80,7 @@ def explain(
         device: cpu, cuda, cuda:1 or another; auto is a CUDA GPU where there is one.
         json: print the predictions as JSON.
     """
+    from mitate.data.regions import regions_told
     from mitate.data.wording import counted
     from mitate.models.classifier import Classifier
     from mitate.models.tasks import word
@@ -91,7 +92,8 @@ def explain(
     classifier = Classifier.load(ref).to(device)
     notices: list[str] = []
     found = gather(images, classifier.class_names, label=label, split=split, notices=notices)
-    records = evenly(found, limit)
+    records, opened = evenly(found, limit), open_masks(masks, found)
+    notices += regions_told(opened, [record.path for record in records], mask_value)
     explained = explain_photos(
         classifier,
         records,
@@ -105,7 +107,7 @@ def explain(
         augment=augment,
         top_k=top_k,
         options=options_of(option),
-        masks=open_masks(masks, found),
+        masks=opened,
         mask_value=mask_value,
         style=Style(colormap, opacity, upsample),
         batch_size=batch_size,

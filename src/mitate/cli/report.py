@@ -69,6 +69,7 @@ def report(
         device: cpu, cuda, cuda:1 or another; auto is a CUDA GPU where there is one.
         title: of the page.
     """
+    from mitate.data.regions import regions_told
     from mitate.models.classifier import Classifier
     from mitate.view.explaining import Style
     from mitate.view.gallery import build_report, report_path
@@ -80,6 +81,8 @@ def report(
     check_folder(page.parent)
     classifier = Classifier.load(ref).to(device)
     records, notices = reported(data, classifier, split)
+    opened = open_masks(masks, data)
+    notices += regions_told(opened, [record.path for record in records], mask_value)
     for notice in notices:
         tell(f"note: {notice}")
     built, failures = build_report(
@@ -95,7 +98,7 @@ def report(
         options=options_of(option),
         right=right,
         wrong=wrong,
-        masks=open_masks(masks, data),
+        masks=opened,
         mask_value=mask_value,
         style=Style(colormap, opacity),
         title=title,

@@ -20,6 +20,7 @@ from mitate.data.wording import some_of
 from mitate.errors import DataError, ImageError
 
 MASK_ENDINGS = ("_mask", "_gt")
+MOST_INDICES = 20  # more values than so many are greys
 
 _WHITE = 255
 _LOSSY_THRESHOLD = 128
@@ -75,6 +76,20 @@ def read_mask(path: str | Path, *, value: int | None = None) -> NDArray[np.bool_
     grey = _grey(path, values)
     _check_value(path, image, grey, value)
     return np.asarray(grey == value)
+
+
+def mask_values(path: Path) -> tuple[int, ...]:
+    """The values beside 0 of an index mask; none of a mask of colours, of greys or of a JPEG.
+
+    Raises:
+        ImageError: The file cannot be read.
+    """
+    image = load_image(path)
+    values = _values(path, image)
+    if values.ndim > 2 or _is_lossy(path, image):
+        return ()
+    found = [int(value) for value in np.unique(values) if value]
+    return tuple(found) if len(found) <= MOST_INDICES else ()
 
 
 def _values(path: Path, image: ImageFile) -> Values:

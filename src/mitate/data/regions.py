@@ -1,11 +1,30 @@
 """The one reader of masks that serves every command, whatever tool wrote them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from mitate.data.annotations import annotations_in
-from mitate.data.masks import MaskIndex, Masks
-from mitate.errors import DataError
+from mitate.data.masks import MOST_INDICES, MaskIndex, Masks, mask_values
+from mitate.errors import DataError, ImageError
+
+LOOKED_AT = 24  # masks, of all
+
+
+def regions_told(masks: Masks | None, photos: Sequence[Path], value: int | None) -> tuple[str, ...]:
+    """What there is to tell of index masks whose regions are taken as one, without a value."""
+    if value is not None or not isinstance(masks, MaskIndex):
+        return ()
+    found = set[int]()
+    for photo in photos[:: max(1, len(photos) // LOOKED_AT)]:
+        with suppress(DataError, ImageError):
+            mask = masks.find(photo)
+            found |= set(mask_values(mask)) if mask is not None else set()
+    if len(found) < 2 or len(found) > MOST_INDICES:
+        return ()
+    values = ", ".join(map(str, sorted(found)))
+    told = f"The masks hold the values {values}, taken as one region: give the value of one."
+    return (told,)
 
 
 def open_masks(source: str | Path, photos: Iterable[Path] = ()) -> Masks:

@@ -9,7 +9,7 @@ import numpy as np
 from mitate.data.decoding import image_size
 from mitate.data.masks import Masks
 from mitate.data.records import Dataset
-from mitate.data.regions import open_masks
+from mitate.data.regions import open_masks, regions_told
 from mitate.data.wording import counted, some_of
 from mitate.errors import DataError, ImageError
 from mitate.models.preprocessing import Preprocessing
@@ -80,7 +80,8 @@ def true_masks(
                     marked[record.path] = bool(mask.any())
             advance(1)
     _check_enough(dataset, marked, faults, value)
-    notices = tuple(_notices(dataset, opened, marked, faults))
+    told = regions_told(opened, list(marked), value)
+    notices = (*_notices(dataset, opened, marked, faults), *told)
     return TrueMasks(opened, value, frozenset(marked), notices)
 
 

@@ -15,6 +15,7 @@ from mitate.auditing.rivals import Rivals, set_beside
 from mitate.auditing.subjects import Subjects
 from mitate.auditing.table import find_metrics
 from mitate.data.masks import Masks
+from mitate.data.regions import regions_told
 from mitate.errors import ImageError, UsageError
 from mitate.files import write_csv, write_text
 from mitate.models.accepting import as_classifier
@@ -83,7 +84,8 @@ def compare(
     records, notices = reported(Path(data), pair[0], split)
     notices = (*notices, *learnt_from(records, pair[1]))
     taken = sample(records, limit, shows_region(index, mask_value, pair[0].preprocessing))
-    notices = (*notices, *taken.notices)
+    told = regions_told(index, [record.path for record in taken.chosen], mask_value)
+    notices = (*notices, *taken.notices, *told)
     found = [
         photo_subjects(
             one,

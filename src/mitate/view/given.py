@@ -11,6 +11,7 @@ from torch import Tensor
 from mitate.auditing.subjects import Batch, Subjects, subjects_of
 from mitate.data.masks import WITHOUT, Masks
 from mitate.data.records import Record
+from mitate.data.regions import regions_told
 from mitate.data.wording import counted
 from mitate.errors import ImageError, UsageError
 from mitate.explain.inputs import Images, prepare
@@ -89,7 +90,8 @@ def given(
     if not len(subjects):
         raise ImageError(f"none of the {len(taken.chosen)} photos can be read: {failures[0]}")
     check_usable(subjects, failures)
-    notices = (*notices, *taken.notices)
+    told = regions_told(index, [record.path for record in taken.chosen], values[0])
+    notices = (*notices, *taken.notices, *told)
     if index is not None and not subjects.masked:
         notices = (*notices, "no photo has a mask with anything in it where the network looks")
     return Given(subjects, records, index, None, root, tuple(failures), tuple(notices))
