@@ -1,5 +1,6 @@
 import importlib.metadata
 import importlib.util
+import re
 
 import pytest
 
@@ -20,6 +21,16 @@ def test_this_machine_has_what_is_needed():
     assert all(finding.good for finding in findings if finding.needed)
     assert all(finding.remedy for finding in findings if not finding.good)
     assert found("mitate").found == __version__
+
+
+def test_all_that_mitate_asks_for_is_looked_for():
+    asked = {"": set(), "train": set(), "audit": set(), "hf": set()}
+    for line in importlib.metadata.requires("mitate"):
+        name = re.match(r"[\w.-]+", line)[0]
+        extra = re.search(r"extra == [\"'](\w+)", line)
+        asked.get(extra[1] if extra else "", set()).add(name)
+    assert asked.pop("") == set(NEEDED)
+    assert set.union(*asked.values()) <= set(OPTIONAL)
 
 
 def without(monkeypatch, *names):

@@ -6,10 +6,27 @@ import shutil
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-NEEDED = ("torch", "torchvision", "timm", "numpy", "pillow", "safetensors", "matplotlib")
+NEEDED = (
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "pillow",
+    "safetensors",
+    "cyclopts",
+    "rich",
+    "pydantic",
+    "jinja2",
+    "matplotlib",
+    "jaxtyping",
+)
+TRAIN, AUDIT = "pip install 'mitate[train]'", "pip install 'mitate[audit]'"
 OPTIONAL = {
-    "fastai": ("training", "pip install 'mitate[train]'"),
-    "scikit-learn": ("scores and training", "pip install 'mitate[train]'"),
+    "fastai": ("training", TRAIN),
+    "pycocotools": ("masks of COCO", TRAIN),
+    "scikit-image": ("masks that follow edges", TRAIN),
+    "scikit-learn": ("scores, training and the search for wrong reasons", AUDIT),
+    "scipy": ("the search for wrong reasons", AUDIT),
     "transformers": ("Hugging Face classifiers", "pip install 'mitate[hf]'"),
     "playwright": ("the browser tests", "pip install 'mitate[dev]'"),
 }

@@ -249,6 +249,15 @@ class TestInterrupted:
         assert (out / "predictions.csv").is_file()
         assert not [path for path in out.rglob("*") if path.name.startswith(".")]
 
+    def test_an_audit(self, ref, tmp_path):
+        data, out = tiny.photos(tmp_path / "photos", {"blast": 40}), tmp_path / "out"
+        words = ("audit", ref, data, "-o", out, "--batch-size", 4)
+        first = out / "parts" / "0000.npz"
+        code, err = self.interrupt(tmp_path / "log", *words, when=first.exists)
+        assert code == 130
+        *_, last = err.splitlines()
+        assert re.fullmatch(r"interrupted after \d+ parts?: the same command goes on .*", last)
+
     def test_training_over_a_finished_classifier(self, tmp_path):
         from mitate import Classifier
 
@@ -278,13 +287,6 @@ class TestInterrupted:
 
 
 def test_json_is_all_of_standard_output():
-    assert isinstance(json.loads(program("doctor", "--json").stdout), list)
-
-    def test_an_audit(self, ref, tmp_path):
-        data, out = tiny.photos(tmp_path / "photos", {"blast": 40}), tmp_path / "out"
-        words = ("audit", ref, data, "-o", out, "--batch-size", 4)
-        first = out / "parts" / "0000.npz"
-        code, err = self.interrupt(tmp_path / "log", *words, when=first.exists)
-        assert code == 130
-        *_, last = err.splitlines()
-        assert re.fullmatch(r"interrupted after \d+ parts?: the same command goes on .*", last)
+    found = {one["subject"]: one for one in json.loads(program("doctor", "--json").stdout)}
+    assert found["torch"]["good"]
+    assert found["torch"]["needed"]

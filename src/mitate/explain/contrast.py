@@ -59,7 +59,8 @@ def checked_contrast(
     """What ``against`` means: ``nearest``, or a class by name or index; None where it is None.
 
     Raises:
-        UsageError: a classifier of one class, or a strength of nothing; TargetError: no such class.
+        UsageError: a classifier of one class, or a strength that is no number; TargetError: no such
+            class.
     """
     if not isinstance(strength, int | float) or not isfinite(strength):
         raise UsageError(f"strength is {strength!r}: use a number, such as 1")

@@ -256,10 +256,6 @@ class Classifier:
         """The same classifier with more provenance."""
         return replace(self, provenance={**copy.deepcopy(dict(self.provenance)), **facts})
 
-    def class_index(self, name: str) -> int | None:
-        """The index of a class name, or None."""
-        return self.class_names.index(name) if name in self.class_names else None
-
 
 def timm_preprocessing(network: nn.Module) -> Preprocessing | None:
     """The preprocessing that a timm network's configuration names, or None."""

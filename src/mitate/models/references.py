@@ -94,7 +94,7 @@ def from_library(
     load_into(network, weights, source)
     return Classifier(
         network=network,
-        class_names=_names(library, name, network, wanted or stored or IMAGENET, class_names),
+        class_names=_names(library, name, wanted or stored or IMAGENET, class_names),
         preprocessing=_preprocessing(library, name, network),
         provenance={"reference": f"{library}:{name}", "weights": source},
         recipe=recipe,
@@ -205,9 +205,7 @@ def _quiet(fresh: Tensor) -> Tensor:
     return fresh * (HEAD_SPREAD / spread) if spread else torch.zeros_like(fresh)
 
 
-def _names(
-    library: str, name: str, network: nn.Module, number: int, given: Sequence[str] | None
-) -> tuple[str, ...]:
+def _names(library: str, name: str, number: int, given: Sequence[str] | None) -> tuple[str, ...]:
     if given is not None:
         return tuple(given)
     if number == IMAGENET:

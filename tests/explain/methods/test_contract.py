@@ -168,9 +168,13 @@ def test_the_model_is_left_as_it_was_after_an_exception(method: str, at: int) ->
     network.tapped = nn.Sequential(Failing(at), network.tapped)
     network.train()
     before = state_of(network)
-    with torch.no_grad(), pytest.raises(RuntimeError, match="broken inside"):
-        explainer(method, network)(networks.make_images(2))
-    assert not torch.is_grad_enabled() or torch.is_inference_mode_enabled() is False
+    for recording in (False, True):
+        network.tapped[0] = Failing(at)
+        with torch.set_grad_enabled(recording):
+            with pytest.raises(RuntimeError, match="broken inside"):
+                explainer(method, network)(networks.make_images(2))
+            assert torch.is_grad_enabled() is recording
+            assert not torch.is_inference_mode_enabled()
     assert_same(before, state_of(network))
 
 

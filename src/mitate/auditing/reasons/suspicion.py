@@ -1,4 +1,4 @@
-"""When a group counts as decided for a wrong reason. None of the numbers is tuned to a data set."""
+"""When a group is decided for a wrong reason. docs/reasons.md tells whence the numbers are."""
 
 from collections.abc import Sequence
 from dataclasses import replace
