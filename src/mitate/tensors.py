@@ -90,11 +90,12 @@ def at_least_single(tensor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 
 def exact(tensor: Tensor) -> Float[Tensor, "..."]:
     """Raise to double precision, on the CPU where the tensor's device has none (a Mac's)."""
-    return (tensor if _has_doubles(tensor.device) else tensor.cpu()).double()
+    return (tensor if has_doubles(tensor.device) else tensor.cpu()).double()
 
 
 @cache
-def _has_doubles(device: torch.device) -> bool:
+def has_doubles(device: torch.device) -> bool:
+    """Whether a device has double precision."""
     try:
         torch.zeros((), device=device).double()
     except TypeError:

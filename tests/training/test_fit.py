@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 import tiny
+from mitate.data.seen import read_seen
 from mitate.errors import ClassifierError, DataError, MitateWarning, UsageError, WeightsError
 from mitate.models.classifier import Classifier
 from mitate.models.devices import find_device
@@ -61,12 +62,16 @@ def test_the_folder_holds_all_of_it(fitted, data):
         "weights.safetensors",
         "history.csv",
         "validation.csv",
+        "photos.csv",
         "confusion.png",
     }
     lines = (folder / "validation.csv").read_text(encoding="utf-8-sig").splitlines()
     assert lines[0] == "path,label,predicted,probability"
     assert len(lines) == 1 + sum(map(sum, fitted.scores.confusion))
     assert (data / lines[1].split(",")[0]).is_file()
+    seen = read_seen(folder)
+    assert {seen.side_of(data / line.split(",")[0]) for line in lines[1:]} == {"valid"}
+    assert sorted(set(seen.sides.values())) == ["train", "valid"]
     assert (folder / "confusion.png").read_bytes().startswith(b"\x89PNG")
     training = fitted.classifier.provenance["training"]
     assert training["device"] == str(find_device())

@@ -301,7 +301,7 @@ def _part(
 
 
 def _array(values: Tensor) -> np.ndarray:
-    array: np.ndarray = values.double().cpu().numpy()
+    array: np.ndarray = values.cpu().double().numpy()
     return array
 
 

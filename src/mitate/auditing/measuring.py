@@ -20,6 +20,7 @@ from mitate.errors import UsageError
 from mitate.explain.explainer import Explainer
 from mitate.models.classifier import Classifier
 from mitate.models.mode import batch_for, evaluating
+from mitate.tensors import has_doubles
 
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 Values = dict[tuple[str, str], Tensor]
@@ -221,9 +222,21 @@ def _check_explainers(
 def _value(
     plan: Plan, metric: Metric, contender: Contender, found: Answers, options: Mapping[str, Any]
 ) -> Float[Tensor, " b"]:
-    evidence = contender.evidence(metric.needs)
-    values = metric.value([*evidence, *plan.answers(metric, contender, found)], options)
-    return torch.where(contender.valid, values, torch.nan).float()
+    evidence = [*contender.evidence(metric.needs), *plan.answers(metric, contender, found)]
+    device = contender.images.device
+    if not has_doubles(device):  # metrics add up in double precision
+        evidence = [_on_the_cpu(one, device) for one in evidence]
+    values = metric.value(evidence, options).float().to(device)
+    return torch.where(contender.valid, values, torch.nan)
+
+
+def _on_the_cpu(evidence: Any, device: torch.device) -> Any:
+    """A tensor there, and new maps that are made on the device and given there."""
+    if isinstance(evidence, Tensor):
+        return evidence.cpu()
+    if not callable(evidence):
+        return evidence
+    return lambda images, classes: evidence(images.to(device), classes.to(device)).cpu()
 
 
 def _spreads(metrics: Sequence[Metric], entered: Mapping[str, Contender]) -> dict[str, Tensor]:

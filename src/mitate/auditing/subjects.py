@@ -89,7 +89,7 @@ class Subjects:
             likelihood(classifier.task, classifier.logits(self.open(places).inputs).float()).cpu()
             for places in in_batches(range(len(self)), batch_size)
         ]
-        found: np.ndarray = torch.cat(rows).double().numpy()
+        found: np.ndarray = torch.cat(rows).cpu().double().numpy()
         return found
 
 

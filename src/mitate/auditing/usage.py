@@ -67,7 +67,7 @@ def usage(
             inside = found.fall_inside
             elsewhere = torch.where(inside.isfinite(), inside, found.fall_outside)
             told = [found.fall, elsewhere, found.flipped]
-            columns.append(torch.stack(told).double().cpu())
+            columns.append(torch.stack(told).cpu().double())
             forwards += found.forwards * len(part)
             advance(len(part))
     fall, elsewhere, flipped = torch.cat(columns, 1).numpy()

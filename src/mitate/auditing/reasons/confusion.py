@@ -167,7 +167,7 @@ def _errors(
     batch = images.read([number for number in chosen if images.labels[number] != UNKNOWN])
     if batch is None:
         return []
-    logits = classifier.logits(batch.inputs).double().cpu()
+    logits = classifier.logits(batch.inputs).cpu().double()
     decided = logits.argmax(1).tolist()
     return [
         (number, best, float(row[best] - row[images.labels[number]]))

@@ -124,7 +124,7 @@ class _Looked:
         weights = weights / weights.sum((2, 3), keepdim=True)
         what = (weights.to(activations) * activations).sum((2, 3))
         on_mask = energy_share(maps, batch.masks)
-        likely = explanation.probabilities[:, 0].double().cpu()
+        likely = explanation.probabilities[:, 0].cpu().double()
         predicted = explanation.predicted.cpu()
         self.parts.append((predicted, likely, heat.float(), what.float(), on_mask))
         self.numbers += batch.numbers

@@ -176,7 +176,7 @@ def _judged(
     drawn = generators(seed, list(batch.inputs))
     flips, falls = [], []
     for place in places:
-        logits = classifier.logits(background(batch.inputs, place, drawn)).double().cpu()
+        logits = classifier.logits(background(batch.inputs, place, drawn)).cpu().double()
         likely = likelihood(classifier.task, logits)
         flips.append(likely.argmax(1) != decided)
         falls.append(whole - likely[:, decided])

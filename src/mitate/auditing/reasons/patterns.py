@@ -72,7 +72,7 @@ def pattern(
             belongs = torch.from_numpy(
                 np.stack([np.isin(batch.numbers, chosen) for chosen in sets])
             ).double()
-            edges = _edges(batch.inputs.double().cpu())
+            edges = _edges(batch.inputs.cpu().double())
             sums = sums + torch.tensordot(belongs, edges, 1)
             squares = squares + torch.tensordot(belongs, edges.square().sum(1), 1)
             counts += belongs.sum(1)
