@@ -1,7 +1,8 @@
-"""Writing files that appear whole or not at all, with the rights of any new file; and where."""
+"""Files: written whole or not at all, with the rights of any new file; where; and known again."""
 
 import csv
 import errno
+import hashlib
 import io
 import os
 import signal
@@ -106,3 +107,9 @@ def check_folder(folder: Path) -> None:
 
 def _error(code: int, place: Path) -> OSError:
     return OSError(code, os.strerror(code), str(place))
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,10 +11,10 @@ from torch import nn
 
 from mitate import imports
 from mitate.errors import ClassifierError, MitateWarning, UnsafePickleError, UsageError
+from mitate.files import sha256
 from mitate.models import pickles
 from mitate.models.classifier import Classifier
 from mitate.models.pickles import convert
-from mitate.models.weights import sha256
 
 
 class Harmful:

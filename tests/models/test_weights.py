@@ -11,12 +11,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mitate.errors import UnsafePickleError, WeightsError
+from mitate.files import sha256
 from mitate.models.weights import (
     LARGEST_PICKLE,
     load_into,
     pickle_globals,
     read_weights,
-    sha256,
 )
 
 STATE = {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}

@@ -1,12 +1,10 @@
 """Which photos a classifier was trained on, known by their content, whatever they are called."""
 
 import csv
-import os
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mitate.data.copies import sha256_of
+from mitate.data.copies import sha256_of, size_of
 from mitate.data.records import Dataset, Record
 from mitate.files import write_csv
 
@@ -28,12 +26,7 @@ class Seen:
 
     def side_of(self, photo: Path) -> str | None:
         """The side that a photo was on, or None where training has not seen it."""
-        try:
-            if os.path.getsize(photo) not in self.sizes:
-                return None
-        except OSError:  # gone or unreadable: whoever decodes it tells
-            return None
-        return self.sides.get(sha256_of(photo) or "")
+        return self.sides.get(sha256_of(photo) or "") if size_of(photo) in self.sizes else None
 
 
 def write_seen(folder: Path, dataset: Dataset) -> None:
@@ -60,17 +53,6 @@ def _row(dataset: Dataset, record: Record) -> dict[str, str | int | None]:
     return {
         "path": dataset.name(record.path),
         "split": record.split,
-        "bytes": os.path.getsize(record.path) if record.path.is_file() else None,
+        "bytes": size_of(record.path),
         "sha256": sha256_of(record.path),
     }
-
-
-def divided(
-    records: Iterable[Record], seen: Seen
-) -> tuple[list[Record], list[Record], list[Record]]:
-    """Records that training learnt from, that it set aside, and that it has not seen."""
-    learnt, aside, new = list[Record](), list[Record](), list[Record]()
-    of = {"train": learnt, "valid": aside, None: new}
-    for record in records:
-        of[seen.side_of(record.path)].append(record)
-    return learnt, aside, new

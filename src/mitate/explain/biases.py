@@ -124,10 +124,10 @@ def of_images(biases: Sequence[Bias], inputs: Tensor) -> list[Bias]:
         while waiting:
             before = [other for other, _ in waiting[-1].next_functions if other is not None]
             unknown = [other for other in before if other not in reached]
-            if waiting[-1] in reached or not unknown:
-                here = waiting.pop()
-                reached.setdefault(here, any(map(reached.get, before)))
-            waiting += unknown
+            if unknown:
+                waiting += unknown
+            else:
+                reached.setdefault(waiting.pop(), any(reached[other] for other in before))
         return reached[node]
 
     return [bias for bias in biases if reaches(bias.place.node)]

@@ -211,7 +211,8 @@ def _tiled(cells: int, input_size: Sequence[int]) -> Iterator[tuple[int | None, 
     *volume, height, width = input_size
     tilings = _tilings(height, width)
     if not volume:
-        yield from ((None, tilings[cells]) for _ in range(cells in tilings))
+        if cells in tilings:
+            yield None, tilings[cells]
         return
     (slices,) = volume
     depths = [depth for depth in range(1, slices + 1) if cells % depth == 0]

@@ -37,21 +37,20 @@ class Places:
         """
         self.classifier, self.method = classifier, method
         network = classifier.network
-        self._of_pixels = _are_pixels(network, specs)
-        if self._of_pixels and method.at_layer and not method.needs_cells_alone:
+        of_pixels = _are_pixels(network, specs)
+        if of_pixels and method.at_layer and not method.needs_cells_alone:
             raise LayerError(
                 f"{method.name} looks at a layer, and pixels are none: use layer='auto', or one "
                 "that `mitate layers` lists"
             )
-        wanted = () if self._of_pixels else specs
+        wanted = () if of_pixels else specs
         self._named = [None if _is_auto(spec) else resolve(network, spec) for spec in wanted]
         self._automatic: dict[tuple[int, ...], list[Place]] = {}
         self._grids: dict[tuple[Any, ...], Grid] = {}
 
     def __str__(self) -> str:
         """The names of the layers."""
-        names = (place.name if place else "auto" for place in self._named)
-        return PIXELS if self._of_pixels else joined_names(names)
+        return joined_names(place.name if place else "auto" for place in self._named) or PIXELS
 
     def found(self, inputs: Float[Tensor, "b channels *pixels"]) -> list[Place]:
         """The layers that are tapped for inputs such as these; none for a method of pixels.
@@ -108,8 +107,9 @@ class Places:
 
 
 def _are_pixels(network: nn.Module, specs: Sequence[str | nn.Module]) -> bool:
-    named = any(name == PIXELS for name, _ in network.named_modules())
-    return not named and [spec for spec in specs if isinstance(spec, str)] == [PIXELS]
+    if [spec for spec in specs if isinstance(spec, str)] != [PIXELS]:
+        return False
+    return all(name != PIXELS for name, _ in network.named_modules())
 
 
 def _is_auto(spec: str | nn.Module) -> bool:

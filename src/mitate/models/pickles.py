@@ -28,6 +28,7 @@ from mitate.errors import (
     UnsafePickleError,
     UsageError,
 )
+from mitate.files import sha256
 from mitate.models import saved
 from mitate.models.classifier import Classifier
 from mitate.models.learners import from_learner, is_learner
@@ -37,7 +38,6 @@ from mitate.models.weights import (
     begins_as_zip,
     pickle_globals,
     read_weights,
-    sha256,
 )
 
 USUAL = ("torch", "collections", "numpy", "fastai", "fastcore", "timm", "pathlib", "functools")

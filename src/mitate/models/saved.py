@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mitate.data.folders import CLASSIFIER
 from mitate.errors import ClassifierError, WeightsError
-from mitate.files import unfinished, write_text
+from mitate.files import sha256, unfinished, write_text
 from mitate.models.architecture import build, describe
 from mitate.models.decoder import Decoder
 from mitate.models.preprocessing import (
@@ -28,7 +28,7 @@ from mitate.models.preprocessing import (
 )
 from mitate.models.tasks import Task
 from mitate.models.trial import probe
-from mitate.models.weights import load_into, read_weights, sha256
+from mitate.models.weights import load_into, read_weights
 
 if TYPE_CHECKING:
     from mitate.models.classifier import Classifier

@@ -50,12 +50,6 @@ def load_into(network: nn.Module, weights: Mapping[str, Tensor], source: str) ->
     network.load_state_dict(dict(weights), strict=True)
 
 
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def digest_of_network(network: nn.Module) -> str:
     """SHA-256 of a network's weights and buffers with their names."""
     found = hashlib.sha256()

@@ -16,7 +16,7 @@ from mitate.data.dataset import read_dataset
 from mitate.data.decoding import find_images, read_image, visible
 from mitate.data.masks import WITHOUT, Masks
 from mitate.data.records import Record, label_of
-from mitate.data.seen import SEEN, divided, read_seen
+from mitate.data.seen import SEEN, read_seen
 from mitate.data.tables import TABLE_SUFFIXES, table_in
 from mitate.data.wording import counted
 from mitate.errors import ImageError, UsageError
@@ -301,14 +301,13 @@ def _set_aside(
     if seen is None:
         known = "training" not in classifier.provenance
         return list(records), () if known else (UNKNOWN,)
-    learnt, aside, new = divided(records, seen)
-    if not learnt:
+    sides = [seen.side_of(record.path) for record in records]
+    if "train" not in sides:
         return list(records), ()
-    left = set(learnt)
-    kept = [record for record in records if record not in left]
+    kept = [record for record, side in zip(records, sides, strict=True) if side != "train"]
     if not kept:
         return list(records), ("The classifier was trained on all of the photos judged.",)
-    why = "that the classifier was not trained on" if new else "that training set aside"
+    why = "that the classifier was not trained on" if None in sides else "that training set aside"
     return kept, (
         f"Judged: {counted(len(kept), 'photo')} {why}, not the {len(records)} of the whole data "
         "set.",
@@ -318,10 +317,10 @@ def _set_aside(
 def learnt_from(records: Sequence[Record], classifier: Classifier) -> tuple[str, ...]:
     """What is to be told of photos among those judged that a classifier was trained on."""
     seen = read_seen(classifier.folder)
-    learnt = [] if seen is None else divided(records, seen)[0]
+    learnt = sum(seen.side_of(record.path) == "train" for record in records) if seen else 0
     if not learnt:
         return ()
     return (
-        f"{counted(len(learnt), 'photo')} of the {len(records)} judged are such as the classifier "
+        f"{counted(learnt, 'photo')} of the {len(records)} judged are such as the classifier "
         f"{classifier.folder} was trained on.",
     )
