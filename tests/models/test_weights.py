@@ -1,3 +1,4 @@
+import io
 import os
 import pickle
 import pickletools
@@ -193,6 +194,50 @@ class TestGlobals:
         content = b"\x80\x04" + put + memoized + b"h\x00h\x01\x93."
         assert pickle.loads(content) is os.system
         assert self.names(tmp_path, content) == ("posix.system",)
+
+    def older(self, *inner: bytes) -> bytes:
+        """A file of torch's older kind with these pickles behind its first two."""
+        head = (torch.serialization.MAGIC_NUMBER, torch.serialization.PROTOCOL_VERSION)
+        return b"".join([*(pickle.dumps(one, 2) for one in head), *inner])
+
+    def run(self, tmp_path: Path, content: bytes) -> bool:
+        """Whether torch, reading the bytes without care, runs what touches a file."""
+        with pytest.raises(Exception, match=r"."):
+            torch.load(io.BytesIO(content), weights_only=False)
+        return (tmp_path / "harmed").exists()
+
+    def test_each_pickle_of_an_older_file_is_read(self, tmp_path: Path) -> None:
+        harmful = pickle.dumps(Harmful(tmp_path / "harmed"), 2)
+        for place in range(3):
+            inner = [pickle.dumps({}, 2)] * 3
+            inner[place] = harmful
+            assert any("Path" in name for name in self.names(tmp_path, self.older(*inner)))
+
+    def test_raw_numbers_behind_an_older_file_are_none(self, tmp_path: Path) -> None:
+        torch.save({"a": torch.rand(9)}, tmp_path / "a.pt", _use_new_zipfile_serialization=False)
+        assert pickle_globals(tmp_path / "a.pt") == (
+            "torch._utils._rebuild_tensor_v2",
+            "torch.FloatStorage",
+            "collections.OrderedDict",
+        )
+
+    def test_a_string_that_hides_what_comes_behind(self, tmp_path: Path) -> None:
+        harmful = pickle.dumps(Harmful(tmp_path / "harmed"), 2)
+        strange = harmful[:2] + b"S'\xc3\xb6'\n0" + harmful[2:]
+        content = self.older(strange)
+        assert self.run(tmp_path, content)
+        with pytest.raises(ValueError, match="ascii"):
+            self.names(tmp_path, content)
+
+    def test_a_frame_that_hides_what_comes_behind(self, tmp_path: Path) -> None:
+        magic = pickle.dumps(torch.serialization.MAGIC_NUMBER, 2)[2:]
+        decoy = b"".join(pickle.dumps(one, 2) for one in (1001, {}, {}, []))
+        frame = magic + decoy
+        framed = b"\x80\x04\x95" + len(frame).to_bytes(8, "little") + frame
+        harmful = pickle.dumps(Harmful(tmp_path / "harmed"), 2)
+        content = framed + pickle.dumps(1001, 2) + pickle.dumps({}, 2) + harmful
+        assert self.run(tmp_path, content)
+        assert self.names(tmp_path, content) == ("(a name that it computes)",)
 
     def test_what_unpacks_to_more_than_any_network_is_refused(self, tmp_path: Path) -> None:
         packed = zipfile.ZIP_DEFLATED

@@ -36,13 +36,13 @@ from mitate.models.trial import probe
 from mitate.models.weights import (
     COMPUTED,
     begins_as_zip,
+    is_of_older_torch,
     pickle_globals,
     read_weights,
 )
 
 USUAL = ("torch", "collections", "numpy", "fastai", "fastcore", "timm", "pathlib", "functools")
 WARNED = "mitate warns: "
-MAGIC = torch.serialization.MAGIC_NUMBER.to_bytes(10, "little")  # of torch's older files
 # Of these modules any name, and of any module these names, reach for commands, files or the net.
 REACHING_MODULES = re.compile(
     r"(os|posix|nt|subprocess|shutil|sys|socket|ctypes|importlib|runpy|pty|code|codeop|webbrowser|"
@@ -208,7 +208,7 @@ def _of_module(network: nn.Module, names: Sequence[str]) -> Classifier:
 def _unpickle(content: bytes) -> Any:
     imports.declare_missing_operators()
     try:
-        if begins_as_zip(content) or MAGIC in content[:64]:
+        if begins_as_zip(content) or is_of_older_torch(content):
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=False)
         return pickle.loads(content)  # of the bytes that are trusted
     except (ModuleNotFoundError, AttributeError) as exc:

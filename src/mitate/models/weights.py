@@ -16,6 +16,9 @@ from mitate.tensors import digest_of
 
 SHOWN = 4
 ZIP = b"PK\x03\x04"  # what torch goes by, wherever else a zip may be in the file
+OLDER = torch.serialization.MAGIC_NUMBER.to_bytes(10, "little")  # in the head of its older files
+HEAD = 64  # bytes
+OLDER_PICKLES = 5  # magic number, version, system, what was saved, and keys of the raw numbers
 LARGEST_PICKLE = 1 << 26  # bytes; of a large network it is some hundred thousand
 REMEMBERING = ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT")
 COMPUTED = "(a name that it computes)"
@@ -64,12 +67,14 @@ def pickle_globals(path: Path) -> tuple[str, ...]:
     They are a help to judge a file by, and no proof: what is imported may import more.
 
     Raises:
-        ValueError: the file does not begin with a pickle, or one in a zip is too large.
+        ValueError: not the pickles that its head tells of, or one in a zip is too large.
     """
     with path.open("rb") as file:
-        if not begins_as_zip(file.read(len(ZIP))):
+        head = file.read(HEAD)
+        if not begins_as_zip(head):
             file.seek(0)
-            names = [*_globals_of(file), *_globals_of_rest(file)]
+            pickles = OLDER_PICKLES if is_of_older_torch(head) else 1
+            names = [found for _ in range(pickles) for found in _globals_of(file, pickles == 1)]
             return tuple(dict.fromkeys(names))
     with zipfile.ZipFile(path) as archive:
         inner = _pickles_in(archive)
@@ -80,6 +85,11 @@ def pickle_globals(path: Path) -> tuple[str, ...]:
 def begins_as_zip(content: bytes) -> bool:
     """Whether torch reads a file that begins so as a zip, and not as a pickle."""
     return content.startswith(ZIP)
+
+
+def is_of_older_torch(content: bytes) -> bool:
+    """Whether a file that begins so is read as torch's older kind: pickles one after another."""
+    return OLDER in content[:HEAD]
 
 
 def _pickles_in(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
@@ -165,19 +175,12 @@ def _is_plain(name: str) -> bool:
     )
 
 
-def _globals_of_rest(file: BufferedReader | BytesIO) -> Iterator[str]:
-    """Older files of torch hold several pickles, one after the other, and then raw numbers."""
-    while True:
-        try:
-            yield from _globals_of(file)
-        except Exception:  # raw numbers, or the end
-            return
-
-
-def _globals_of(file: BufferedReader | BytesIO) -> Iterator[str]:
+def _globals_of(file: BufferedReader | BytesIO, alone: bool = True) -> Iterator[str]:
     """Follow the two strings that STACK_GLOBAL takes from the stack, and the memo behind them.
 
-    What is on the stack but no string that was pushed last is None, and so is a memo's of it.
+    What is on the stack but no string that was pushed last is None, and so is a memo's of it. A
+    pickle that is not ``alone`` may not come in frames: a frame can reach beyond its pickle, and
+    pickle's own reader goes on behind the one or behind the other.
     """
     pushed: list[str | None] = []
     memo: dict[Any, str | None] = {}
@@ -188,6 +191,8 @@ def _globals_of(file: BufferedReader | BytesIO) -> Iterator[str]:
             names = [name for name in pushed[-2:] if name is not None]
             yield ".".join(names) if len(names) == 2 else COMPUTED
         elif opcode.name.startswith("EXT"):  # a number in a registry of names
+            yield COMPUTED
+        elif opcode.name == "FRAME" and not alone:
             yield COMPUTED
         if opcode.name in REMEMBERING:
             index = len(memo) if opcode.name == "MEMOIZE" else argument
