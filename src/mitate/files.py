@@ -69,9 +69,9 @@ def write_bytes(path: Path, content: bytes) -> Path:
     return path
 
 
-def write_text(path: Path, text: str, encoding: str = "utf-8") -> Path:
+def write_text(path: Path, text: str) -> Path:
     """Write a text file whole or not at all; half characters of odd file names are spelt out."""
-    return write_bytes(path, text.encode(encoding, "backslashreplace"))
+    return write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> Path | None:
@@ -79,11 +79,16 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> Path | None:
     if not rows:
         path.unlink(missing_ok=True)
         return None
+    return write_bytes(path, csv_bytes(rows))
+
+
+def csv_bytes(rows: Sequence[Mapping[str, object]]) -> bytes:
+    """One row or more of the same columns as a CSV; half characters of odd names are spelt out."""
     with io.StringIO(newline="") as table:
         writer = csv.DictWriter(table, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-        return write_text(path, table.getvalue(), "utf-8-sig")
+        return table.getvalue().encode("utf-8-sig", "backslashreplace")
 
 
 def check_folder(folder: Path) -> None:

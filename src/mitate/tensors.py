@@ -98,7 +98,7 @@ def has_doubles(device: torch.device) -> bool:
     """Whether a device has double precision."""
     try:
         torch.zeros((), device=device).double()
-    except TypeError:
+    except (TypeError, RuntimeError):  # as mps and as other backends word it
         return False
     return True
 

@@ -309,6 +309,7 @@ def test_a_mask_that_cannot_be_chosen_is_one_picture_s_fault(tmp_path: Path) -> 
         save(tmp_path / name / "1.png", [0, 1])
     with pytest.raises(ImageError, match="put the masks into"):
         MaskIndex.open(tmp_path).read("1.jpg", (2, 1))
+    assert MaskIndex.open(tmp_path).strange([Path("1.jpg")]) == []
 
 
 def test_masks_of_no_picture(tmp_path: Path) -> None:
@@ -336,6 +337,7 @@ def test_a_mask_of_several_photos_is_none_of_them(tmp_path: Path) -> None:
         with pytest.raises(ImageError, match=r"may be the mask of .*blast.* or of .*hispa"):
             masks.read(path, (4, 3))
     assert masks.read(only, (4, 3)).all()
+    assert masks.strange([*photos, only]) == []
     (tmp_path / "masks" / "blast").mkdir()
     (tmp_path / "masks" / "0001.png").rename(tmp_path / "masks" / "blast" / "0001.png")
     masks = MaskIndex.open(tmp_path / "masks").among([*photos, only])
@@ -360,6 +362,32 @@ def test_regions_that_are_taken_as_one_are_told(tmp_path: Path, drawn, value, to
     Image.fromarray(np.array(drawn, np.uint8)).save(tmp_path / "masks" / "a.png")
     notices = regions_told(open_masks(tmp_path / "masks", [photo]), [photo], value)
     assert any("the values 1, 2, taken as one region" in line for line in notices) == told
+
+
+@pytest.mark.parametrize(
+    ("drawn", "told"),
+    [
+        (([0, 1, 1], [0, 255, 0]), False),  # two ways of one region
+        (([0, 1, 1], [0, 2, 0]), True),  # each photo has its own lesion
+        (([0, 1, 1], [0, 1, 255]), True),
+        (([0, 3, 3], [0, 3, 0]), False),
+    ],
+)
+def test_regions_of_several_masks(tmp_path: Path, drawn, told) -> None:
+    photos = files(tmp_path / "photos", "a.jpg", "b.jpg")
+    (tmp_path / "masks").mkdir()
+    for photo, values in zip(photos, drawn, strict=True):
+        save(tmp_path / "masks" / f"{photo.stem}.png", values)
+    masks = open_masks(tmp_path / "masks", photos)
+    assert bool(regions_told(masks, photos, None)) is told
+
+
+def test_void_is_no_value_of_a_palette_mask(tmp_path: Path) -> None:
+    for values, found in (([0, 1, 255], (1,)), ([0, 255, 255], (255,)), ([1, 2, 255], (1, 2))):
+        picture = Image.fromarray(np.array([values], np.uint8), "L")
+        picture.putpalette(list(range(256)) * 3)
+        picture.save(tmp_path / "a.png")
+        assert mask_values(tmp_path / "a.png") == found
 
 
 def test_greys_colours_and_jpegs_have_no_values(tmp_path: Path) -> None:

@@ -395,3 +395,5 @@ def test_what_an_explanation_of_pixels_calls_its_layer_is_taken_as_a_layer() -> 
     assert edges.maps.shape == first.maps.shape
     with pytest.raises(LayerError, match="pixels are none"):
         Explainer(classifier, "gradcam", "pixels")
+    with pytest.raises(LayerError, match="pixels"):
+        Explainer(classifier, "gradcam", [classifier.network, "pixels"])

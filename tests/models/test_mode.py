@@ -235,6 +235,22 @@ def test_its_own_errors_stay_its_own() -> None:
     assert made.seen == ([True, False] if torch._C._has_mkldnn else [False])
 
 
+@pytest.mark.parametrize("scarce", [True, False])
+def test_want_of_memory_is_no_reason_for_good(monkeypatch, scarce) -> None:
+    monkeypatch.setattr("mitate.models.mode.onednn.convolves", lambda images: True)
+    made, ways = network(), []
+
+    def run(images: Tensor) -> Tensor:
+        ways.append(lies_last(images))
+        if len(ways) == 1:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate" if scarce else "no view")
+        return images
+
+    for _ in range(2):
+        at_full_speed(made, torch.randn(2, 3, 8, 8), run)
+    assert ways == [True, False, scarce]
+
+
 @pytest.mark.parametrize(
     ("size", "number"),
     [

@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 
 import tiny
-from mitate.data.seen import read_seen
 from mitate.errors import ClassifierError, DataError, MitateWarning, UsageError, WeightsError
 from mitate.models.classifier import Classifier
 from mitate.models.devices import find_device
@@ -69,9 +68,10 @@ def test_the_folder_holds_all_of_it(fitted, data):
     assert lines[0] == "path,label,predicted,probability"
     assert len(lines) == 1 + sum(map(sum, fitted.scores.confusion))
     assert (data / lines[1].split(",")[0]).is_file()
-    seen = read_seen(folder)
+    seen = Classifier.load(folder).seen
+    assert seen == fitted.classifier.seen
     assert {seen.side_of(data / line.split(",")[0]) for line in lines[1:]} == {"valid"}
-    assert sorted(set(seen.sides.values())) == ["train", "valid"]
+    assert sorted({photo.split for photo in seen.photos}) == ["train", "valid"]
     assert (folder / "confusion.png").read_bytes().startswith(b"\x89PNG")
     training = fitted.classifier.provenance["training"]
     assert training["device"] == str(find_device())
@@ -207,6 +207,20 @@ class TestWeights:
         stem = done.classifier.network.state_dict()["stem.0.weight"]
         assert torch.allclose(stem, source.network.state_dict()["stem.0.weight"], atol=1e-6)
         assert done.classifier.network.head.fc.out_features == 3
+
+    def test_a_training_that_goes_on_knows_the_photos_of_both(self, data, fitted, tmp_path):
+        others = tiny.photos(tmp_path / "others", {"cat": 4, "dog": 4, "正常": 4})
+        for path in others.rglob("*.png"):
+            tiny.photo(2, seed=int(path.stem) + 50).rotate(90).save(path)
+        weights = fitted.classifier.folder / "weights.safetensors"
+        done = quick(others, tmp_path / "out", weights=weights, lr=1e-9)
+        assert {done.classifier.seen.side_of(path) for path in others.rglob("*.png")} == {
+            "train",
+            "valid",
+        }
+        assert done.classifier.seen.photos[: len(fitted.classifier.seen.photos)] == (
+            fitted.classifier.seen.photos
+        )
 
     def test_of_another_architecture(self, data, tmp_path):
         tiny.classifier().save(tmp_path / "start")

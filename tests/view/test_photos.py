@@ -11,12 +11,15 @@ import tiny
 from mitate.data.dataset import read_dataset
 from mitate.data.masks import MaskIndex
 from mitate.data.records import Record
-from mitate.data.seen import SEEN, write_seen
+from mitate.data.seen import SEEN, Seen
 from mitate.errors import DataError, ImageError, UsageError
+from mitate.models.classifier import Classifier
 from mitate.models.preprocessing import Preprocessing
+from mitate.models.saved import seen_behind
 from mitate.view.photos import (
     evenly,
     gather,
+    names_from,
     one_a_class,
     open_masks,
     open_shot,
@@ -137,6 +140,16 @@ class TestNames:
         assert shown_names([odd]) == ["caf\\udce9.jpg"]
 
 
+def test_names_from_a_data_sets_folder_do_not_depend_on_the_choice(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths = [tmp_path / "d" / "a" / "1.jpg", Path("d/b/1.jpg"), tmp_path / "pool" / "2.jpg"]
+    names = ["a/1.jpg", "b/1.jpg", "../pool/2.jpg"]
+    for root in (Path("d"), tmp_path / "d"):
+        assert names_from(root, paths) == names
+        assert [names_from(root, [path])[0] for path in paths] == names
+    assert names_from(None, paths[:1]) == ["1.jpg"]
+
+
 def test_labels_that_name_no_class_or_several_are_unknown():
     records = [Record(Path(f"{i}"), label) for i, label in enumerate(["a", "b", "x", None])]
     known = with_known_labels(records, ("a", "b", "b"))
@@ -197,14 +210,13 @@ class TestReported:
     @pytest.fixture
     def trained(self, data, tmp_path):
         """A classifier whose training set b/0001.png aside."""
-        saved = tiny.classifier(("a", "b")).with_provenance(training={"data": "photos"})
-        saved = saved.save(tmp_path / "classifier")
         records = [
             replace(record, split="valid" if record.path == data / "b" / "0001.png" else "train")
             for record in read_dataset(data).records
         ]
-        write_seen(tmp_path / "classifier", replace(read_dataset(data), records=tuple(records)))
-        return saved
+        seen = Seen.of(replace(read_dataset(data), records=tuple(records)))
+        classifier = tiny.classifier(("a", "b")).with_provenance(training={"data": "photos"})
+        return replace(classifier, seen=seen).save(tmp_path / "classifier")
 
     def test_the_validation_part_by_default(self, table):
         records, notices = reported(table, tiny.classifier(("blast", "正常")))
@@ -258,13 +270,48 @@ class TestReported:
         _, notices = reported(table, trained)
         assert "2 photos of the 2 judged are such as" in notices[-1]
 
-    def test_what_a_training_learnt_from_may_be_unknown(self, data, trained, tmp_path):
-        (tmp_path / "classifier" / SEEN).unlink()
+    def test_what_a_training_learnt_from_may_be_unknown(self, data, table, trained, tmp_path):
+        (tmp_path / "classifier" / SEEN).write_text("path\nx\n", encoding="utf-8")
+        trained = Classifier.load(tmp_path / "classifier")
         records, notices = reported(data, trained)
         assert len(records) == 6
         assert "not known which" in notices[0]
-        (tmp_path / "classifier" / SEEN).write_text("path\nx\n", encoding="utf-8")
-        assert "not known which" in reported(data, trained)[1][0]
+        for photos in (table, data / "a"):
+            assert "not known which" in reported(photos, trained)[1][-1]
+        assert not any("not known" in line for line in reported(table, tiny.classifier())[1])
+
+    def test_a_copy_and_a_training_that_goes_on_know_it_too(self, data, trained, tmp_path):
+        Classifier.load(tmp_path / "classifier").save(tmp_path / "copy")
+        weights = tmp_path / "copy" / "weights.safetensors"
+        assert seen_behind(weights) == trained.seen
+        assert Classifier.load(tmp_path / "copy").seen == trained.seen
+        shutil.copy(weights, tmp_path / "copy" / "other.safetensors")
+        assert seen_behind(tmp_path / "copy" / "other.safetensors") == trained.seen
+        assert seen_behind(Path(shutil.copy(weights, tmp_path))) is None
+
+    def test_another_classifier_in_the_folder_has_seen_none_of_it(self, data, trained, tmp_path):
+        tiny.classifier(("a", "b")).save(tmp_path / "classifier")
+        assert Classifier.load(tmp_path / "classifier").seen is None
+        assert not (tmp_path / "classifier" / SEEN).exists()
+
+    def test_what_training_could_not_read_is_not_new(self, data, trained, tmp_path):
+        (data / "b" / "0001.png").unlink()
+        (data / "b" / "0009.png").write_bytes(b"no picture")
+        records, notices = reported(data, trained)
+        assert len(records) == 6
+        assert "was trained on all of the photos judged" in notices[0]
+
+    def test_what_was_on_both_sides_was_trained_on(self, data):
+        photo = next(data.rglob("*.png"))
+        for sides in (("train", "valid"), ("valid", "train")):
+            records = tuple(Record(photo, "a", split=side) for side in sides)
+            seen = Seen.of(replace(read_dataset(data), records=records))
+            assert seen.side_of(photo) == "train"
+        earlier = Seen.of(replace(read_dataset(data), records=(Record(photo, "a", split="train"),)))
+        seen = Seen.of(
+            replace(read_dataset(data), records=(Record(photo, "a", split="valid"),)), earlier
+        )
+        assert seen.side_of(photo) == "train"
 
     def test_photos_without_classes(self, folder):
         classifier = tiny.classifier(NAMES)

@@ -92,7 +92,8 @@ def explain(
     classifier = Classifier.load(ref).to(device)
     notices: list[str] = []
     found = gather(images, classifier.class_names, label=label, split=split, notices=notices)
-    records, opened = evenly(found, limit), open_masks(masks, found)
+    whole = gather(images, classifier.class_names) if split else found
+    records, opened = evenly(found, limit), open_masks(masks, whole)
     notices += regions_told(opened, [record.path for record in records], mask_value)
     explained = explain_photos(
         classifier,

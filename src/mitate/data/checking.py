@@ -38,6 +38,11 @@ def check_dataset(
     return _without(dataset, broken)
 
 
+def readable(path: Path) -> bool:
+    """Whether an image can be decoded."""
+    return _fault(path) is None
+
+
 def _faults(paths: Sequence[Path]) -> Iterator[tuple[Path, str | None]]:
     with ThreadPoolExecutor(_THREADS) as pool:
         for start in range(0, len(paths), _BATCH):

@@ -68,8 +68,7 @@ def read_mask(path: str | Path, *, value: int | None = None) -> NDArray[np.bool_
     image = load_image(path)
     values = _values(path, image)
     if value is None:
-        if image.mode == "P" and set(np.unique(values).tolist()) - {0, _WHITE}:
-            values = np.where(values == _WHITE, 0, values)
+        values = _without_void(image, values)
         return np.asarray((values != 0).reshape(*values.shape[:2], -1).any(axis=2))
     if image.mode == "1" and value == 1:
         value = _WHITE
@@ -88,8 +87,15 @@ def mask_values(path: Path) -> tuple[int, ...]:
     values = _values(path, image)
     if values.ndim > 2 or _is_lossy(path, image):
         return ()
-    found = [int(value) for value in np.unique(values) if value]
+    found = [int(value) for value in np.unique(_without_void(image, values)) if value]
     return tuple(found) if len(found) <= MOST_INDICES else ()
+
+
+def _without_void(image: ImageFile, values: Values) -> Values:
+    """A palette mask's values, without what VOC marks as neither region nor background."""
+    if image.mode == "P" and set(np.unique(values).tolist()) - {0, _WHITE}:
+        return np.where(values == _WHITE, 0, values)
+    return values
 
 
 def _values(path: Path, image: ImageFile) -> Values:
@@ -259,10 +265,12 @@ class MaskIndex:
 
     def strange(self, image_paths: Iterable[Path]) -> list[str]:
         """Names of the masks that belong to none of these pictures."""
-        used = set()
+        used = set[Path | None](self.shared)
         for path in image_paths:
-            with suppress(DataError):
+            try:
                 used.add(self.find(path))
+            except DataError:  # of one of several masks: each photo's reader tells it
+                used.update(self._nearest(Path(_place(path))))
         there = self.listed or {}
         every = dict.fromkeys([*there.values(), *(m for ms in self.by_stem.values() for m in ms)])
         root = self.source if self.source.is_dir() else self.source.parent
@@ -285,11 +293,15 @@ class MaskIndex:
             return self.listed.get(_place(image)) or self.listed.get(real)
         return self._find_by_name(Path(_place(image)))
 
-    def _find_by_name(self, image: Path) -> Path | None:
+    def _nearest(self, image: Path) -> list[Path]:
+        """Masks of a picture's name, of those in folders most like its own."""
         masks = [mask for mask in self.by_stem.get(_stem(image), ()) if _place(mask) != str(image)]
         depths = {mask: self._depth(mask, image) for mask in masks}
         deepest = max(depths.values(), default=-1)
-        nearest = [mask for mask, depth in depths.items() if depth == deepest >= 0]
+        return [mask for mask, depth in depths.items() if depth == deepest >= 0]
+
+    def _find_by_name(self, image: Path) -> Path | None:
+        nearest = self._nearest(image)
         if len({mask.parent for mask in nearest}) > 1:
             raise DataError(
                 f"{image} may have the mask {nearest[0]} or {nearest[1]}: put the masks into"

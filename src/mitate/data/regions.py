@@ -9,18 +9,21 @@ from mitate.data.masks import MOST_INDICES, MaskIndex, Masks, mask_values
 from mitate.errors import DataError, ImageError
 
 LOOKED_AT = 24  # masks, of all
+ONE_REGION = {1, 255}  # either marks it, and masks of one folder may do it either way
 
 
 def regions_told(masks: Masks | None, photos: Sequence[Path], value: int | None) -> tuple[str, ...]:
     """What there is to tell of index masks whose regions are taken as one, without a value."""
     if value is not None or not isinstance(masks, MaskIndex):
         return ()
-    found = set[int]()
+    each = list[set[int]]()
     for photo in photos[:: max(1, len(photos) // LOOKED_AT)]:
         with suppress(DataError, ImageError):
             mask = masks.find(photo)
-            found |= set(mask_values(mask)) if mask is not None else set()
-    if len(found) < 2 or len(found) > MOST_INDICES:
+            each.append(set(mask_values(mask)) if mask is not None else set())
+    found = set[int]().union(*each)
+    one_way = all(len(values) < 2 for values in each) and found <= ONE_REGION
+    if len(found) < 2 or len(found) > MOST_INDICES or one_way:
         return ()
     values = ", ".join(map(str, sorted(found)))
     told = f"The masks hold the values {values}, taken as one region: give the value of one."

@@ -107,9 +107,8 @@ class Places:
 
 
 def _are_pixels(network: nn.Module, specs: Sequence[str | nn.Module]) -> bool:
-    if [spec for spec in specs if isinstance(spec, str)] != [PIXELS]:
-        return False
-    return all(name != PIXELS for name, _ in network.named_modules())
+    names = dict(network.named_modules())
+    return list(specs) == [PIXELS] and PIXELS not in names
 
 
 def _is_auto(spec: str | nn.Module) -> bool:

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mitate import imports
+from mitate.data.seen import Seen
 from mitate.errors import ClassifierError, MitateWarning, UsageError
 from mitate.models.architecture import input_channels, number_of_outputs
 from mitate.models.configs import config_of, labels
@@ -42,6 +43,7 @@ class Classifier:
         folder: where it was loaded from or saved to.
         task: whether one class is true, any number of them, or the outputs are values.
         decoder: segments what was marked in training with masks; None without.
+        seen: the photos that it was trained on; None where that is not known.
     """
 
     network: nn.Module
@@ -53,6 +55,7 @@ class Classifier:
     folder: Path | None = None
     task: Task = "single-label"
     decoder: Decoder | None = None
+    seen: Seen | None = None
 
     def __post_init__(self) -> None:
         """Take one output for the log-odds of its class: a softmax of one is 1, always.
@@ -243,7 +246,9 @@ class Classifier:
         return batch.to(self.device, self.dtype)
 
     def save(self, folder: str | Path) -> "Classifier":
-        """Write ``classifier.json`` and ``weights.safetensors``; loads back to the same logits.
+        """Write ``classifier.json``, ``weights.safetensors`` and what it was trained on, if known.
+
+        It loads back to the same logits.
 
         Raises:
             ClassifierError: a network that cannot be built again.

@@ -165,11 +165,11 @@ def at_full_speed(
         with keeping_memory(), _fused(fixed) if fusing.pays(images) else nullcontext():
             return run(laid)
     except RuntimeError as exc:
-        if is_out_of_memory(exc):
-            raise
-        result = run(images)  # which raises again where the way is not to blame
+        for_good = not is_out_of_memory(exc)
+    result = run(images)  # which raises again where the way is not to blame
+    if for_good:
         _as_given.add(network)
-        return result
+    return result
 
 
 def is_out_of_memory(exc: BaseException) -> bool:

@@ -98,6 +98,7 @@ def from_library(
         preprocessing=_preprocessing(library, name, network),
         provenance={"reference": f"{library}:{name}", "weights": source},
         recipe=recipe,
+        seen=saved.seen_behind(weights_file) if weights_file else None,
     )
 
 

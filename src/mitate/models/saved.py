@@ -1,6 +1,7 @@
 """A classifier on disk: a folder of classifier.json and weights.safetensors.
 
-A classifier that was trained with masks has its decoder's weights beside them.
+A classifier that was trained with masks has its decoder's weights beside them, and one that mitate
+trained the table of the photos that it was trained on.
 """
 
 import json
@@ -14,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from mitate.data.folders import CLASSIFIER
+from mitate.data.seen import SEEN, Seen
 from mitate.errors import ClassifierError, WeightsError
-from mitate.files import sha256, unfinished, write_text
+from mitate.files import sha256, unfinished, write_bytes, write_text
 from mitate.models.architecture import build, describe
 from mitate.models.decoder import Decoder
 from mitate.models.preprocessing import (
@@ -85,6 +87,7 @@ class ClassifierFile(BaseModel):
     provenance: dict[str, Any] = Field(default_factory=dict)
     libraries: dict[str, str] = Field(default_factory=dict)
     weights_sha256: str
+    photos_sha256: str | None = None
     decoder: DecoderFile | None = None
 
 
@@ -117,6 +120,7 @@ def save(classifier: "Classifier", folder: Path) -> Path:
         provenance=dict(classifier.provenance),
         libraries=libraries(),
         weights_sha256=sha256(upcoming),
+        photos_sha256=classifier.seen.digest if classifier.seen else None,
         decoder=decoder,
     )
     try:
@@ -130,6 +134,10 @@ def save(classifier: "Classifier", folder: Path) -> Path:
         (folder / DECODER).unlink(missing_ok=True)
     else:
         _upcoming(folder / DECODER).replace(folder / DECODER)
+    if classifier.seen is None:
+        (folder / SEEN).unlink(missing_ok=True)
+    else:
+        write_bytes(folder / SEEN, classifier.seen.content)
     return folder
 
 
@@ -155,7 +163,18 @@ def load(folder: Path) -> "Classifier":
         recipe=description.architecture,
         folder=folder,
         decoder=_read_decoder(folder, description.decoder),
+        seen=_read_seen(folder, description),
     )
+
+
+def seen_behind(weights: Path) -> Seen | None:
+    """The photos that weights were trained on, where they lie in their classifier's folder."""
+    try:
+        description = _read_description(weights.parent)
+    except (ClassifierError, OSError):
+        return None
+    theirs = sha256(weights) == description.weights_sha256
+    return _read_seen(weights.parent, description) if theirs else None
 
 
 def libraries() -> dict[str, str]:
@@ -190,6 +209,11 @@ def _read_description(folder: Path) -> ClassifierFile:
     except (ValueError, RecursionError) as exc:  # not UTF-8, not JSON, or not these fields
         why = " ".join(str(exc).splitlines()[:3])
         raise ClassifierError(f"{path} is not a description of a classifier: {why}") from exc
+
+
+def _read_seen(folder: Path, description: ClassifierFile) -> Seen | None:
+    digest = description.photos_sha256
+    return None if digest is None else Seen.read(folder / SEEN, digest)
 
 
 def _upcoming(path: Path) -> Path:

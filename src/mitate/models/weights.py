@@ -21,6 +21,7 @@ HEAD = 64  # bytes
 OLDER_PICKLES = 5  # magic number, version, system, what was saved, and keys of the raw numbers
 LARGEST_PICKLE = 1 << 26  # bytes; of a large network it is some hundred thousand
 REMEMBERING = ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT")
+REGISTERED = ("EXT1", "EXT2", "EXT4")  # numbers in a registry of names
 COMPUTED = "(a name that it computes)"
 
 
@@ -190,9 +191,7 @@ def _globals_of(file: BufferedReader | BytesIO, alone: bool = True) -> Iterator[
         elif opcode.name == "STACK_GLOBAL":
             names = [name for name in pushed[-2:] if name is not None]
             yield ".".join(names) if len(names) == 2 else COMPUTED
-        elif opcode.name.startswith("EXT"):  # a number in a registry of names
-            yield COMPUTED
-        elif opcode.name == "FRAME" and not alone:
+        elif opcode.name in REGISTERED or (opcode.name == "FRAME" and not alone):
             yield COMPUTED
         if opcode.name in REMEMBERING:
             index = len(memo) if opcode.name == "MEMOIZE" else argument

@@ -13,7 +13,7 @@ from mitate import imports
 from mitate.data.dataset import Dataset
 from mitate.data.masks import Masks
 from mitate.data.records import Record
-from mitate.data.seen import write_seen
+from mitate.data.seen import Seen
 from mitate.data.wording import counted
 from mitate.errors import UsageError, WeightsError
 from mitate.files import check_folder, write_csv
@@ -193,7 +193,8 @@ def fit(
         facts["masks"] = {"photos": len(marked.paths), "value": marked.value, **asdict(supervision)}
     if drawn is not None:
         facts["masks"]["drawn"] = drawn.as_dict()
-    classifier = first.with_provenance(training=facts, metrics=scores.as_dict()).save(folder)
+    learnt = replace(first, seen=Seen.of(dataset, first.seen))
+    classifier = learnt.with_provenance(training=facts, metrics=scores.as_dict()).save(folder)
     _write_tables(Path(folder), dataset, valid.records, probabilities, history, scores)
     if stopped:
         raise KeyboardInterrupt(
@@ -293,5 +294,4 @@ def _write_tables(
         for record, row in zip(records, probabilities, strict=True)
     ]
     write_csv(folder / VALIDATION, predicted)
-    write_seen(folder, dataset)
     save_sheet(draw_confusion(scores.confusion, dataset.class_names), folder / CONFUSION)

@@ -12,11 +12,12 @@ import numpy as np
 from PIL import Image
 
 from mitate.data import regions
+from mitate.data.checking import readable
 from mitate.data.dataset import read_dataset
 from mitate.data.decoding import find_images, read_image, visible
 from mitate.data.masks import WITHOUT, Masks
 from mitate.data.records import Record, label_of
-from mitate.data.seen import SEEN, read_seen
+from mitate.data.seen import SEEN, TRAIN
 from mitate.data.tables import TABLE_SUFFIXES, table_in
 from mitate.data.wording import counted
 from mitate.errors import ImageError, UsageError
@@ -26,7 +27,7 @@ from mitate.models.preprocessing import Preprocessing
 T = TypeVar("T")
 UNKNOWN = (
     "It is not known which of the photos judged the classifier was trained on: its folder has no "
-    f"{SEEN}."
+    f"{SEEN} of its training."
 )
 
 
@@ -114,10 +115,20 @@ def _spelt(path: Path) -> str:
 
 
 def names_from(root: Path | None, paths: Sequence[Path]) -> list[str]:
-    """What photos of a data set are called: their paths from its folder, whichever are chosen."""
-    if root is None or not all(path.is_relative_to(root) for path in paths):
+    """What photos of a data set are called, whichever are chosen.
+
+    Their paths from its folder, ``../`` where they lie outside of it.
+    """
+    if root is None:
         return shown_names(paths)
-    return [_spelt(path.relative_to(root)) for path in paths]
+    return [_spelt(_from(root, path)) for path in paths]
+
+
+def _from(root: Path, path: Path) -> Path:
+    try:
+        return Path(os.path.relpath(path, root))
+    except ValueError:  # on another drive
+        return path
 
 
 def open_shot(
@@ -297,17 +308,19 @@ def _set_aside(
     records: Sequence[Record], classifier: Classifier
 ) -> tuple[list[Record], tuple[str, ...]]:
     """The photos that the classifier was not trained on, or all where there is no other."""
-    seen = read_seen(classifier.folder)
+    seen = classifier.seen
     if seen is None:
-        known = "training" not in classifier.provenance
-        return list(records), () if known else (UNKNOWN,)
+        return list(records), _not_known(classifier)
     sides = [seen.side_of(record.path) for record in records]
-    if "train" not in sides:
+    if TRAIN not in sides:
         return list(records), ()
-    kept = [record for record, side in zip(records, sides, strict=True) if side != "train"]
-    if not kept:
+    kept = [record for record, side in zip(records, sides, strict=True) if side != TRAIN]
+    new = [record.path for record, side in zip(records, sides, strict=True) if side is None]
+    # A training leaves out what it cannot read: such photos are not new to the classifier.
+    new = [path for path in new if readable(path)]
+    if not new and all(side is None for side in sides if side != TRAIN):
         return list(records), ("The classifier was trained on all of the photos judged.",)
-    why = "that the classifier was not trained on" if None in sides else "that training set aside"
+    why = "that the classifier was not trained on" if new else "that training set aside"
     return kept, (
         f"Judged: {counted(len(kept), 'photo')} {why}, not the {len(records)} of the whole data "
         "set.",
@@ -316,11 +329,18 @@ def _set_aside(
 
 def learnt_from(records: Sequence[Record], classifier: Classifier) -> tuple[str, ...]:
     """What is to be told of photos among those judged that a classifier was trained on."""
-    seen = read_seen(classifier.folder)
-    learnt = sum(seen.side_of(record.path) == "train" for record in records) if seen else 0
+    seen = classifier.seen
+    if seen is None:
+        return _not_known(classifier)
+    learnt = sum(seen.side_of(record.path) == TRAIN for record in records)
     if not learnt:
         return ()
     return (
         f"{counted(learnt, 'photo')} of the {len(records)} judged are such as the classifier "
-        f"{classifier.folder} was trained on.",
+        f"{classifier.folder or classifier.reference} was trained on.",
     )
+
+
+def _not_known(classifier: Classifier) -> tuple[str, ...]:
+    """What is to be told where a classifier was trained on photos that are not known."""
+    return (UNKNOWN,) if "training" in classifier.provenance else ()
