@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from mitate import Classifier, Explainer, Preprocessing
+from mitate.explain.estimating.anytime import correlation
 from mitate.explain.methods import METHODS
-from mitate.explain.methods.anytime import correlation
 from mitate.progress import progress
 from mitate.tensors import generators, varies
 

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from mitate.errors import UsageError
-from mitate.explain.estimate import Estimate
+from mitate.explain.estimating.estimate import Estimate
 from mitate.explain.explainer import Explainer
 from mitate.explain.explanation import Explanation, joined
 from mitate.explain.flags import Flag

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mitate.errors import DataError
-from mitate.explain.estimate import Estimate
+from mitate.explain.estimating.estimate import Estimate
 from mitate.explain.explainer import Explainer
 from mitate.explain.explanation import Explanation
 from mitate.explain.files import as_json

@@ -17,16 +17,11 @@ from mitate.explain.explainer import Explainer
 from mitate.explain.explanation import Explanation
 from mitate.explain.graph import Compiled
 from mitate.explain.methods import METHODS, concepts
-from mitate.explain.tracing import TRACEABLE
 from mitate.models.classifier import Classifier
 from mitate.models.preprocessing import Preprocessing
 from oracles import networks
 
-TRACED = [
-    name
-    for name, method in METHODS.items()
-    if TRACEABLE.issuperset(method.needs) and not method.iterates
-]
+TRACED = [name for name, method in METHODS.items() if not method.untraced and not method.iterates]
 UNTRACED = [name for name in METHODS if name not in TRACED]
 OF_GRADIENTS = [name for name in TRACED if "gradients" in METHODS[name].needs]
 NOT_CORE = {  # of the methods that take principal components or factors

@@ -3,18 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mitate.explain.evidence import DIFFERENTIATED, Evidence
+from mitate.explain.evidence import Evidence
 from mitate.explain.methods import Method
-from mitate.explain.methods.table import BACKWARD, OF_SCORES
+from mitate.explain.methods.table import BACKWARD
 from mitate.tensors import varies
-
-# Evidence that tells of its own forwards.
-COUNTED = {"scorer", "suffix", "noisy", "slopes", "guided", "fullgradients"}
-
-
-def is_counted(method: Method) -> bool:
-    """Whether a method's forwards are counted as they are run."""
-    return not COUNTED.isdisjoint(method.needs)
 
 
 def planned(method: Method, options: Mapping[str, Any], evidence: Sequence[Evidence]) -> float:
@@ -25,8 +17,7 @@ def planned(method: Method, options: Mapping[str, Any], evidence: Sequence[Evide
 
 def spent(method: Method, evidence: Sequence[Evidence], told: float) -> float:
     """What was told by a method that is counted, the images' own forward, and gradients."""
-    derived = not DIFFERENTIATED.isdisjoint(method.needs)
-    counted = evidence[: 1 if _shares_gradients(method) else None] if derived else ()
+    counted = evidence[: 1 if method.shares_gradients else None] if method.records else ()
     return 1 + told + BACKWARD * sum(seen.classes.shape[1] for seen in counted)
 
 
@@ -38,10 +29,5 @@ def _at_layer(method: Method, options: Mapping[str, Any], seen: Evidence) -> flo
     masked = method.cost.per_channel > 0
     live = round(float(varies(seen.activations).sum(1).float().mean())) if masked else 0
     classes = seen.classes.shape[1]
-    shared = BACKWARD * classes if seen.index and _shares_gradients(method) else 0
+    shared = BACKWARD * classes if seen.index and method.shares_gradients else 0
     return method.cost.of(live, classes, seen.grid.cells, options) - method.cost.forwards - shared
-
-
-def _shares_gradients(method: Method) -> bool:
-    """Whether one backward a score serves all layers."""
-    return not OF_SCORES.isdisjoint(method.needs)

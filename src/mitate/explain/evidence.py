@@ -1,6 +1,6 @@
 """What can be known of a batch at a layer: everything that a method may ask for, by name.
 
-Each is found when a method first asks for it. ``EVIDENCE`` in methods/table.py says what each is.
+Each is found when a method first asks for it. ``EVIDENCE`` in methods/kinds.py says what each is.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,6 @@ from mitate.explain.grid import Grid
 from mitate.explain.guided import Guidance
 from mitate.explain.head import Head, find_head
 from mitate.explain.hooks import Place
-from mitate.explain.methods.table import OF_SCORES
 from mitate.explain.pooled import behind
 from mitate.explain.scorer import Advance, Scorer
 from mitate.explain.suffix import Suffix, Traced
@@ -31,8 +30,6 @@ from mitate.explain.tap import TappedForward, tapped_forward
 from mitate.explain.tokens import possible_prefixes
 from mitate.models.classifier import Classifier
 from mitate.tensors import at_least_single, generators, with_noise
-
-DIFFERENTIATED = {"pyramid", "curvature", "attention"} | OF_SCORES
 
 
 def plain_score(logits: Float[Tensor, "b n"], classes: Int[Tensor, "b k"]) -> Tensor:

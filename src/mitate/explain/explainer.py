@@ -18,14 +18,13 @@ from mitate.errors import MitateWarning, TargetError, UsageError
 from mitate.explain.augmentation import VARIANTS, averaged
 from mitate.explain.choice import choose
 from mitate.explain.contrast import checked_contrast
-from mitate.explain.cost import is_counted, planned, spent
-from mitate.explain.evidence import DIFFERENTIATED, Derivatives, Evidence, plain_score
+from mitate.explain.cost import planned, spent
+from mitate.explain.evidence import Derivatives, Evidence, plain_score
 from mitate.explain.explanation import Explanation, joined
 from mitate.explain.flags import find_flags
 from mitate.explain.fusion import checked_fusion, fused
 from mitate.explain.inputs import Images, prepare
 from mitate.explain.methods import Method
-from mitate.explain.methods.table import DERIVED
 from mitate.explain.names import LayerSpec, joined_names, split
 from mitate.explain.outputs import Target, TargetFunctions, named_functions, together
 from mitate.explain.places import Places
@@ -305,7 +304,7 @@ class Explainer:
             inputs,
             places,
             read=read,
-            gradients=not DIFFERENTIATED.isdisjoint(needs),
+            gradients=self.method.records,
             attention="attention" in needs,
             curvature="curvature" in needs,
             differentiable=self.differentiable,
@@ -364,12 +363,14 @@ class Explainer:
             layer=joined_names(place.name for place, _ in looked_at),
             input_size=tuple(inputs.shape[2:]),
             flags=find_flags(
-                one.detach(), _blind(one, evidence, needs), of_channels=self.method.weights_channels
+                one.detach(),
+                _blind(one, evidence, self.method),
+                of_channels=self.method.weights_channels,
             ),
             options={**self.options, **self.modifiers},
             seed=self.seed,
             cost=spent(self.method, evidence, sum(told) / len(inputs))
-            if is_counted(self.method)
+            if self.method.counts
             else expected,
             task=self.classifier.task,
             fusion=self.fusion if len(evidence) > 1 else "",
@@ -377,15 +378,15 @@ class Explainer:
         )
 
     def _progress(self, inputs: Tensor) -> AbstractContextManager[Advance]:
-        many = is_counted(self.method)
+        many = self.method.counts
         shown = many and sys.stderr.isatty() if self.show_progress is None else self.show_progress
         return progress(self.method.name, len(inputs), shown=shown)
 
 
 def _blind(
-    maps: Tensor, evidence: Sequence[Evidence], needs: Sequence[str]
+    maps: Tensor, evidence: Sequence[Evidence], method: Method
 ) -> Bool[Tensor, "b k"] | None:
     """Where no gradient arrives at all; None where none was asked for, or no map is zero."""
-    if DERIVED.isdisjoint(needs) or maps.flatten(2).any(-1).all():
+    if not method.differentiates or maps.flatten(2).any(-1).all():
         return None
     return torch.stack([seen.blind for seen in evidence]).all(0)

@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from mitate.errors import UsageError
-from mitate.explain.estimate import Estimate
-from mitate.explain.estimate import joined as joined_estimates
+from mitate.explain.estimating.estimate import Estimate
+from mitate.explain.estimating.estimate import joined as joined_estimates
 from mitate.explain.flags import Flag, refound
 from mitate.explain.targets import UNKNOWN
 from mitate.models.tasks import Task, likelihood

@@ -11,7 +11,7 @@ from numpy.lib.npyio import NpzFile
 from pydantic import BaseModel, ConfigDict
 
 from mitate.errors import DataError
-from mitate.explain.estimate import Estimate
+from mitate.explain.estimating.estimate import Estimate
 from mitate.explain.explanation import Explanation
 from mitate.explain.flags import Flag
 from mitate.files import UNREADABLE, unfinished

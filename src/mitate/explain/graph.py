@@ -23,7 +23,7 @@ from mitate.explain.outputs import Target
 from mitate.explain.static import Run, StaticGraph, StaticGraphs, checked_backend, near
 from mitate.explain.tap import tapped_forward
 from mitate.explain.targets import checked_top_k
-from mitate.explain.tracing import TRACEABLE, Plan, forward_graph
+from mitate.explain.tracing import Plan, forward_graph
 from mitate.models.classifier import Classifier
 from mitate.models.mode import USUAL_BATCH
 from mitate.progress import Advance
@@ -85,7 +85,7 @@ class Compiled(Explainer):
         super().__init__(model, method, layer, **arguments)
         self.backend = checked_backend(backend)
         self.top_k = checked_top_k(top_k, len(self.classifier.class_names))
-        missing = [need for need in self.method.needs if need not in TRACEABLE]
+        missing = self.method.untraced
         self.is_traceable = not missing and not self.method.iterates
         self._start()
         if not self.is_traceable and not self._quick:

@@ -20,7 +20,6 @@ PROBABILITIES = (
     "Leave out the softmax, or give Classifier.from_module(network, "
     "output=lambda p: p.clamp_min(1e-12).log())"
 )
-OF_NO_SCORES = {"activations", "classes", "grid", "images", "generators"}
 NEAR_ONE, ROUNDINGS = 1e-5, 8  # of half precision so many of its own
 
 
@@ -50,8 +49,9 @@ def seem_probabilities(
     logits: Float[Tensor, "b n"], classifier: Classifier, method: Method
 ) -> bool:
     """Whether a softmax seems to have been through the scores that a method looks at."""
-    looked_at = not OF_NO_SCORES.issuperset(method.needs)
-    if classifier.task != "single-label" or not looked_at or not logits.is_floating_point():
+    if classifier.task != "single-label" or not method.looks_at_scores:
+        return False
+    if not logits.is_floating_point():
         return False
     apart = (at_least_single(logits).sum(1) - 1).abs().max()
     rounding = max(NEAR_ONE, ROUNDINGS * torch.finfo(logits.dtype).eps)

@@ -25,15 +25,12 @@ from mitate.explain.head import Way
 from mitate.explain.hooks import Place
 from mitate.explain.lowering import PlainPooling, decompositions
 from mitate.explain.methods import Method
-from mitate.explain.methods.table import OF_SCORES
 from mitate.explain.tap import tapped_forward
 from mitate.explain.targets import top_classes
 from mitate.models.classifier import Classifier
 from mitate.models.mode import as_written, evaluating
 from mitate.sharing import Together
 from mitate.tensors import at_least_single
-
-TRACEABLE = OF_SCORES | {"activations", "head", "classes", "grid", "images"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class Plan:
 
     Attributes:
         classifier: what is explained.
-        method: whose needs are all in ``TRACEABLE``.
+        method: one without ``untraced`` needs.
         options: of the method.
         places: the layers.
         grids: theirs.
@@ -63,7 +60,7 @@ class Plan:
     @property
     def differentiates(self) -> bool:
         """Whether gradients are needed."""
-        return not OF_SCORES.isdisjoint(self.method.needs)
+        return self.method.shares_gradients
 
     def graph(self, *given: Tensor, top_k: int) -> GraphModule:
         """The graph for batches like this one.

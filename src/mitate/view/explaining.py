@@ -16,8 +16,8 @@ from mitate.data.wording import counted
 from mitate.drawing.colour import COLORMAP, OPACITY, overlay
 from mitate.drawing.sheet import Sheet, save_sheet
 from mitate.explain.choice import AUTO, Choice, choose, is_auto
-from mitate.explain.estimate import Estimate
-from mitate.explain.estimate import joined as joined_estimates
+from mitate.explain.estimating.estimate import Estimate
+from mitate.explain.estimating.estimate import joined as joined_estimates
 from mitate.explain.explainer import Explainer
 from mitate.explain.explanation import Explanation, joined
 from mitate.explain.figure import draw

@@ -11,7 +11,6 @@ from torch import nn
 
 from mitate.explain.explainer import Explainer
 from mitate.explain.methods import METHODS
-from mitate.explain.methods.table import OF_PIXELS
 from mitate.models.classifier import Classifier
 from oracles import networks
 
@@ -52,7 +51,7 @@ def fitting(method: str, name: str) -> networks.Halves:
 
 
 def is_of_pixels(method: str) -> bool:
-    return not OF_PIXELS.isdisjoint(METHODS[method].needs)
+    return any(kind.derived and not kind.at_layer for kind in METHODS[method].evidence)
 
 
 def state_of(network: nn.Module) -> dict:

@@ -7,8 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mitate.errors import UsageError
+from mitate.explain.components import first_component, first_of_kernel
 from mitate.explain.head import Head
-from mitate.explain.methods.components import first_component, first_of_kernel
 from mitate.explain.methods.table import Cost, method, summed, weighting
 
 Kernel = Callable[[Tensor, float], Tensor]  # of the products of all cells with all, and gamma

@@ -8,8 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, where
 
 from mitate.errors import UsageError
-from mitate.explain.estimate import Estimate
-from mitate.explain.methods.anytime import PROBABILITY, RATIO, VALUE, estimated_weights
+from mitate.explain.estimating.anytime import PROBABILITY, RATIO, VALUE, estimated_weights
+from mitate.explain.estimating.estimate import Estimate
 from mitate.explain.methods.table import Cost, method, weighting
 from mitate.explain.scorer import Scorer
 from mitate.explain.suffix import Suffix

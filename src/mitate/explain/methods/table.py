@@ -13,59 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, einsum
 
 from mitate.errors import UsageError
-from mitate.explain.methods.components import first_component
+from mitate.explain.components import first_component
+from mitate.explain.methods.kinds import EVIDENCE, Kind
 
-EVIDENCE: dict[str, str] = {
-    "activations": "what the layer gave (b, c, h, w)",
-    "gradients": "of every target's score with respect to the activations (b, k, c, h, w)",
-    "mean_gradients": "their mean over the layer's cells (b, k, c)",
-    "pyramid": "activations and gradients of every layer, the finest grid first",
-    "curvature": "each score's Hessian times the activations (b, k, c, h, w)",
-    "noisy": "samples and spread -> activations and gradients of noisy images, one after the other",
-    "head": "the linear classifier behind pooling, at every cell",
-    "scorer": "masked images -> scores",
-    "suffix": "activations in the place of the layer's own -> scores, without what lies before",
-    "attention": "attention probabilities of every block, and their gradients",
-    "slopes": "images -> gradients of the scores with respect to the pixels",
-    "guided": "gradients of the scores at the pixels, past ReLUs where they are positive "
-    "(b, k, channels, H, W)",
-    "fullgradients": "each class's score taken apart: gradients times input, and times biases",
-    "images": "the preprocessed images (b, channels, H, W)",
-    "grid": "height and width of the layer's grid",
-    "classes": "the explained classes (b, k)",
-    "generators": "a random generator an image, seeded by the user's seed and the image",
-}
-OF_PIXELS = {"slopes", "guided", "fullgradients"}
-OF_SCORES = {"gradients", "mean_gradients"}
-DERIVED = {"pyramid", "curvature", "noisy", "attention"} | OF_SCORES | OF_PIXELS
-FLAT = {"scorer", "pyramid", "suffix", "attention", "images", "grid"} | OF_PIXELS  # of images only
-AT_A_LAYER = OF_SCORES | {
-    "activations",
-    "pyramid",
-    "curvature",
-    "noisy",
-    "head",
-    "suffix",
-    "attention",
-    "grid",
-}
 BACKWARD = 2  # forward-equivalents
-WORD_OF = {
-    "scorer": "masked forwards",
-    "suffix": "forwards from the layer on",
-    "guided": "gradients of pixels and of the layer",
-    "fullgradients": "gradients of pixels and biases",
-    "gradients": "gradients",
-    "mean_gradients": "gradients",
-    "pyramid": "gradients of several layers",
-    "curvature": "gradients",
-    "noisy": "gradients of noisy images",
-    "slopes": "gradients of pixels",
-    "attention": "attention",
-    "head": "weights of the head",
-    "activations": "activations",
-    "images": "images",
-}
 
 
 @dataclass(frozen=True)
@@ -142,7 +93,7 @@ class Cost:
 class Method:
     """A way to make a map: a pure function and what is known about it.
 
-    ``needs`` are the names of the function's positional arguments, all of them in ``EVIDENCE``.
+    ``needs`` are the names of the function's positional arguments, kinds of evidence (kinds.py).
     With ``own_grid`` the map's grid is the method's own; otherwise it is a layer's. ``iterates``
     tells that it repeats itself so often that a static graph of it would be slower.
     """
@@ -163,14 +114,46 @@ class Method:
         return (inspect.getdoc(self.function) or "").split("\n")[0]
 
     @property
+    def evidence(self) -> tuple[Kind, ...]:
+        """What it needs, in its order."""
+        return tuple(EVIDENCE[need] for need in self.needs)
+
+    @property
     def looks_at(self) -> str:
         """What it needs of the network, in words."""
-        return next(word for need, word in WORD_OF.items() if need in self.needs)
+        return next(
+            kind.word for need, kind in EVIDENCE.items() if kind.word and need in self.needs
+        )
 
     @property
     def differentiates(self) -> bool:
         """Whether it sees the score through its derivatives."""
-        return not DERIVED.isdisjoint(self.needs)
+        return any(kind.derived for kind in self.evidence)
+
+    @property
+    def looks_at_scores(self) -> bool:
+        """Whether scores have a part in its maps, beside the choice of the classes."""
+        return any(kind.derived or kind.scored for kind in self.evidence)
+
+    @property
+    def records(self) -> bool:
+        """Whether the images' own forward is recorded, for its backward."""
+        return any(kind.recorded for kind in self.evidence)
+
+    @property
+    def shares_gradients(self) -> bool:
+        """Whether it needs gradients at layers: one backward a score serves all of them."""
+        return any(kind.gradient for kind in self.evidence)
+
+    @property
+    def counts(self) -> bool:
+        """Whether it runs forwards of its own, and tells of them as they are run."""
+        return any(kind.counted for kind in self.evidence)
+
+    @property
+    def untraced(self) -> tuple[str, ...]:
+        """What it needs that no static graph can give."""
+        return tuple(need for need in self.needs if not EVIDENCE[need].traced)
 
     @property
     def contrasts(self) -> bool:
@@ -180,7 +163,7 @@ class Method:
     @property
     def at_layer(self) -> bool:
         """Whether it looks at a layer; otherwise its maps are of the input's pixels."""
-        return not AT_A_LAYER.isdisjoint(self.needs)
+        return any(kind.at_layer for kind in self.evidence)
 
     @property
     def weights_channels(self) -> bool:
@@ -190,7 +173,7 @@ class Method:
     @property
     def needs_cells_alone(self) -> bool:
         """Whether of a layer it needs the number of cells alone, so that pixels would do."""
-        return AT_A_LAYER.intersection(self.needs) == {"grid"}
+        return [need for need in self.needs if EVIDENCE[need].at_layer] == ["grid"]
 
     @property
     def joins_layers(self) -> bool:
@@ -200,13 +183,13 @@ class Method:
     @property
     def can_teach(self) -> bool:
         """Whether its maps can be differentiated with respect to the weights."""
-        needs = set(self.needs)
-        return not OF_SCORES.isdisjoint(needs) and OF_SCORES | {"activations"} >= needs
+        others = (need for need in self.needs if need != "activations")
+        return self.shares_gradients and all(EVIDENCE[need].gradient for need in others)
 
     @property
     def takes_volumes(self) -> bool:
         """Whether it makes maps of volumes (b, channels, D, H, W) too."""
-        return FLAT.isdisjoint(self.needs)
+        return all(kind.volumes for kind in self.evidence)
 
     @property
     def is_control(self) -> bool:

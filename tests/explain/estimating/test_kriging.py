@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mitate.explain.methods import kriging
+from mitate.explain.estimating import kriging
 
 
 def made(points: int = 14, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

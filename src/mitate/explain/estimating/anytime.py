@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, where
 
-from mitate.explain.estimate import Estimate
-from mitate.explain.methods.kriging import Guess, guessed
+from mitate.explain.estimating.estimate import Estimate
+from mitate.explain.estimating.kriging import Guess, guessed
 from mitate.tensors import to_unit_range
 
 FIRST = 1 / 32  # of the live channels, drawn at random

@@ -7,14 +7,14 @@ from torch import nn
 
 import mitate
 from mitate.errors import UsageError
-from mitate.explain.explainer import Explainer
-from mitate.explain.methods.anytime import (
+from mitate.explain.estimating.anytime import (
     PROBABILITY,
     RATIO,
     VALUE,
     correlation,
     estimated_weights,
 )
+from mitate.explain.explainer import Explainer
 from mitate.models.classifier import Classifier
 from mitate.tensors import generators, to_unit_range
 from oracles import networks
