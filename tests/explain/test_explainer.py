@@ -383,6 +383,12 @@ def test_they_are_shown_in_a_line() -> None:
     assert repr(explanation) == f"Explanation(2 x 2 maps of {rows} x {columns}, gradcam at tapped)"
 
 
+def test_targets_and_top_k_are_two_answers_to_one_question() -> None:
+    explainer = Explainer(tiny.classifier(), "gradcam")
+    with pytest.raises(TargetError, match="give one of them"):
+        explainer(torch.randn(1, 3, 32, 32), targets=0, top_k=2)
+
+
 def test_what_an_explanation_of_pixels_calls_its_layer_is_taken_as_a_layer() -> None:
     classifier = tiny.classifier()
     images = torch.randn(1, 3, 32, 32)

@@ -143,11 +143,6 @@ class Evidence:
         """Each score's Hessian at the layer, times the activations."""
         return self._spatial(self.forward.curvature(self.derivatives.scores, self.index))
 
-    @property
-    def noisy(self) -> Callable[[int, float], Iterator[tuple[Tensor, Tensor]]]:
-        """From samples and spread to activations and gradients of noisy images."""
-        return self._noisy
-
     @cached_property
     def head(self) -> Head:
         """The linear classifier behind pooling."""
@@ -204,11 +199,6 @@ class Evidence:
         )
         return blocks.attention()
 
-    @property
-    def slopes(self) -> Callable[[Tensor], Tensor]:
-        """From images to gradients of the pixels."""
-        return self._slopes
-
     @cached_property
     def guided(self) -> Float[Tensor, "b k channels H W"]:
         """Gradients of the scores at the pixels, that pass ReLUs where they are positive.
@@ -217,18 +207,13 @@ class Evidence:
             LayerError: a network without ReLUs, whose guided gradients would be the plain ones.
         """
         guidance = Guidance()
-        slopes = self._slopes(self.inputs, guidance)
+        found = self.slopes(self.inputs, guidance)
         if not guidance.rectifiers:
             raise LayerError(
                 "guided backpropagation is of ReLUs, and none is run by this network: its guided "
                 "gradients are the plain ones. Use method='inputxgradient' or 'hirescam'"
             )
-        return slopes
-
-    @property
-    def fullgradients(self) -> Callable[[], Iterator[FullGradient]]:
-        """Each class's score taken apart, a class at a time."""
-        return self._fullgradients
+        return found
 
     @property
     def images(self) -> Float[Tensor, "b channels H W"]:
@@ -255,10 +240,7 @@ class Evidence:
         )
         return unseen(forward.gradients(self.score(forward.logits, self.classes))[0])
 
-    def _spatial(self, tensor: Tensor) -> Tensor:
-        return at_least_single(self.grid.spatial(tensor))
-
-    def _noisy(self, samples: int, spread: float) -> Iterator[tuple[Tensor, Tensor]]:
+    def noisy(self, samples: int, spread: float) -> Iterator[tuple[Tensor, Tensor]]:
         """Activations and gradients of images with Gaussian noise, ``spread`` of their range."""
         for _ in range(samples):
             images = with_noise(self.inputs, spread, self.generators)
@@ -271,7 +253,7 @@ class Evidence:
             )
             self.advance(len(images) * (1 + 2 * self.classes.shape[1]))
 
-    def _slopes(
+    def slopes(
         self, images: Tensor, watch: AbstractContextManager[Any] | None = None
     ) -> Float[Tensor, "b k channels H W"]:
         """Gradients of the scores with respect to the pixels of images like the inputs."""
@@ -280,7 +262,8 @@ class Evidence:
         self.advance(len(images) * (1 + 2 * self.classes.shape[1]))
         return at_least_single(slopes)
 
-    def _fullgradients(self) -> Iterator[FullGradient]:
+    def fullgradients(self) -> Iterator[FullGradient]:
+        """Each class's score taken apart, a class at a time."""
         taken = BiasTap()
         forward = self._from_pixels(self.inputs, taken)
         self.advance(2 * len(self.inputs))  # the forward, and what its operations add
@@ -293,6 +276,9 @@ class Evidence:
             self.advance(2 * len(self.inputs))
             own = torch.zeros_like(self.images) if slope is None else at_least_single(slope)
             yield full_gradient(self.images, own, biases, slopes, prefixes)
+
+    def _spatial(self, tensor: Tensor) -> Tensor:
+        return at_least_single(self.grid.spatial(tensor))
 
     def _from_pixels(
         self, images: Tensor, watch: AbstractContextManager[Any] | None

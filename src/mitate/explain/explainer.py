@@ -206,6 +206,8 @@ class Explainer:
         shown = tuple(names) or batch.names
         if shown and len(shown) != number:
             raise UsageError(f"{len(shown)} names for {number} images: give one an image")
+        if targets is not None and top_k is not None:
+            raise TargetError("targets and top_k both say what to explain: give one of them")
         known = label_indices(labels, number, class_names)
         functions = named_functions(targets)
         if functions is not None and (labels is not None or self.contrast is not None):

@@ -18,6 +18,7 @@ from mitate.training.guidance import Guide
 from mitate.training.losses import summed
 from mitate.training.masks import LEVELS
 from mitate.training.overlaps import Overlaps
+from mitate.training.start import drawing
 from mitate.training.task import Task
 
 REGION = "region"
@@ -186,8 +187,7 @@ def with_masks(
 def _new_decoder(classifier: Classifier, supervision: Supervision, seed: int) -> Decoder:
     height, width = classifier.preprocessing.size
     probe = torch.zeros(1, len(classifier.preprocessing.mean), height, width)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # weights are drawn on the CPU
+    with drawing(seed):
         regions = supervision.names(classifier.class_names)
         return decoder_for(classifier.network, probe, regions)
 

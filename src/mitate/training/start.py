@@ -1,7 +1,8 @@
 """The classifier that training starts from: pretrained weights, a file of them, or from scratch."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,7 @@ def start(
     model = model.removeprefix("timm:")
     fixed = {"img_size": list(size)} if _has_fixed_size(model) else {}
     arguments = {**fixed, **arguments}
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        torch.default_generator.manual_seed(seed)  # weights are drawn on the CPU
+    with drawing(seed), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*head.*made anew", category=MitateWarning)
         classifier = _from_weights(model, weights, class_names, arguments)
         pretrained = classifier is not None
@@ -52,6 +52,14 @@ def start(
     classifier = replace(classifier, preprocessing=preprocessing)
     check_takes(classifier, size)
     return classifier, pretrained
+
+
+@contextmanager
+def drawing(seed: int) -> Iterator[None]:
+    """Seed what new weights are drawn from, on the CPU, and put it back afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def _from_weights(
