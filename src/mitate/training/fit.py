@@ -30,9 +30,9 @@ from mitate.training.planting import SHARE
 from mitate.training.preparing import prepared
 from mitate.training.scores import Scores
 from mitate.training.segmentation import Supervision, with_masks
-from mitate.training.selftraining import passes, run_drawing
+from mitate.training.selftraining import DrawnMasks, passes, run_drawing
 from mitate.training.start import HUB, SCRATCH, start
-from mitate.training.task import classification
+from mitate.training.task import Task, classification
 
 DEFAULT_MODEL = "convnext_nano"
 HISTORY, VALIDATION, CONFUSION = "history.csv", "validation.csv", "confusion.png"
@@ -171,45 +171,77 @@ def fit(
         balance=balance,
         device=place,
     )
-    begun = time.perf_counter()
-    drawn, stopped = None, False
-    try:
-        if marked is not None and supervision.draw:
-            history, rate, drawn = run_drawing(
-                first, task, train, valid, schedule, shown=show_progress
-            )
-            dataset = dataset.with_notices(drawn.words)
-            schedule = replace(schedule, epochs=sum(passes(epochs)))
-        else:
-            history, rate = run(task, train, valid, schedule, shown=show_progress)
-    except Stopped as exc:
-        history, rate, stopped = exc.history, exc.lr, True
-        folder = Path(folder) / INTERRUPTED  # a finished classifier there stays
-    seconds = time.perf_counter() - begun
+    draws = marked is not None and supervision.draw
+    course = _taught(first, task, train, valid, schedule, draws=draws, shown=show_progress)
+    if course.drawn is not None:
+        dataset = dataset.with_notices(course.drawn.words)
     probabilities, scores = judged(first.to(place), valid)
     first.to("cpu")
-    facts = _facts(dataset, model, replace(schedule, lr=rate), history, seconds)
+    facts = _facts(dataset, model, course)
     if marked is not None:
         facts["masks"] = {"photos": len(marked.paths), "value": marked.value, **asdict(supervision)}
-    if drawn is not None:
-        facts["masks"]["drawn"] = drawn.as_dict()
+    if course.drawn is not None:
+        facts["masks"]["drawn"] = course.drawn.as_dict()
+    if course.stopped:
+        folder = Path(folder) / INTERRUPTED  # a finished classifier there stays
     learnt = replace(first, seen=Seen.of(dataset, first.seen))
     classifier = learnt.with_provenance(training=facts, metrics=scores.as_dict()).save(folder)
-    _write_tables(Path(folder), dataset, valid.records, probabilities, history, scores)
-    if stopped:
+    _write_tables(Path(folder), dataset, valid.records, probabilities, course.history, scores)
+    if course.stopped:
         raise KeyboardInterrupt(
-            f"after {counted(len(history), 'epoch')}: what was learnt is in {folder}; --weights "
-            f"{Path(folder) / WEIGHTS} begins with it"
+            f"after {counted(len(course.history), 'epoch')}: what was learnt is in {folder}; "
+            f"--weights {Path(folder) / WEIGHTS} begins with it"
         )
     return Fitted(
         classifier,
         scores,
-        tuple(history),
+        course.history,
         sum(parameter.numel() for parameter in classifier.network.parameters()),
         milliseconds(classifier),
-        seconds,
+        course.seconds,
         dataset.notices,
     )
+
+
+@dataclass(frozen=True)
+class _Course:
+    """How a training went: its schedule with the learning rate that was found, and what came of it.
+
+    ``stopped`` tells that it was interrupted after an epoch or more.
+    """
+
+    schedule: Schedule
+    history: tuple[Epoch, ...]
+    seconds: float
+    drawn: DrawnMasks | None = None
+    stopped: bool = False
+
+
+def _taught(
+    classifier: Classifier,
+    task: Task,
+    train: Photos,
+    valid: Photos,
+    schedule: Schedule,
+    *,
+    draws: bool,
+    shown: bool,
+) -> _Course:
+    """Train the classifier's network, in passes that draw masks where ``draws`` says so."""
+    begun = time.perf_counter()
+    drawn, stopped = None, False
+    try:
+        if draws:
+            history, rate, drawn = run_drawing(
+                classifier, task, train, valid, schedule, shown=shown
+            )
+            schedule = replace(schedule, epochs=sum(passes(schedule.epochs)))
+        else:
+            history, rate = run(task, train, valid, schedule, shown=shown)
+    except Stopped as exc:
+        history, rate, stopped = exc.history, exc.lr, True
+    seconds = time.perf_counter() - begun
+    return _Course(replace(schedule, lr=rate), tuple(history), seconds, drawn, stopped)
 
 
 def check_settings(
@@ -253,19 +285,17 @@ def check_settings(
             build({"kind": "timm", "name": name, "arguments": {}})
 
 
-def _facts(
-    dataset: Dataset, model: str, schedule: Schedule, history: Sequence[Epoch], seconds: float
-) -> dict[str, Any]:
+def _facts(dataset: Dataset, model: str, course: _Course) -> dict[str, Any]:
     """How a classifier was trained, for classifier.json."""
     return {
         "data": dataset.root.resolve().name,
         "images": {side: len(dataset.split(side)) for side in ("train", "valid")},
         "classes": dataset.counts()["train"],
         "model": model,
-        **asdict(schedule),
-        "device": str(schedule.device),
-        "seconds": round(seconds, 1),
-        "history": [epoch.as_dict() for epoch in history],
+        **asdict(course.schedule),
+        "device": str(course.schedule.device),
+        "seconds": round(course.seconds, 1),
+        "history": [epoch.as_dict() for epoch in course.history],
         # Half characters of odd file names have no place in JSON.
         "notices": [text.encode("utf-8", "replace").decode() for text in dataset.notices],
     }
