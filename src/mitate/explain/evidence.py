@@ -80,7 +80,7 @@ class Evidence:
         seed: of random methods.
         traces: graphs of the network from a layer on that were traced before.
         advance: told how many forwards were run.
-        grids: those of all the forward's places.
+        looked_at: all the forward's layers, each with its grid.
         quick: as ``Scorer`` has it.
     """
 
@@ -97,7 +97,7 @@ class Evidence:
     seed: int
     traces: dict[Any, Traced | None] = field(default_factory=dict)
     advance: Advance = field(default=lambda forwards: None)
-    grids: Sequence[Grid] = ()
+    looked_at: Sequence[tuple[Place, Grid]] = ()
     quick: Callable[[Tensor], Tensor] | None = None
 
     def given(self, needs: Sequence[str]) -> list[Any]:
@@ -134,7 +134,7 @@ class Evidence:
                 at_least_single(grid.spatial(activation.detach())),
                 at_least_single(grid.spatial(slope)),
             )
-            for grid, activation, slope in zip(self.grids, kept, slopes, strict=True)
+            for (_, grid), activation, slope in zip(self.looked_at, kept, slopes, strict=True)
         ]
         return sorted(spatial, key=lambda layer: -layer[0][0, 0].numel())
 

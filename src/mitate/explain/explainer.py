@@ -23,6 +23,7 @@ from mitate.explain.evidence import Derivatives, Evidence, plain_score
 from mitate.explain.explanation import Explanation, joined
 from mitate.explain.flags import find_flags
 from mitate.explain.fusion import checked_fusion, fused
+from mitate.explain.hooks import Place
 from mitate.explain.inputs import Images, prepare
 from mitate.explain.methods import Method
 from mitate.explain.names import LayerSpec, joined_names, split
@@ -30,7 +31,7 @@ from mitate.explain.outputs import Target, TargetFunctions, named_functions, tog
 from mitate.explain.places import Places
 from mitate.explain.scores import PROBABILITIES, check_scores, seem_probabilities
 from mitate.explain.suffix import Traced
-from mitate.explain.tap import tapped_forward
+from mitate.explain.tap import TappedForward, tapped_forward
 from mitate.explain.targets import (
     Labels,
     Targets,
@@ -299,24 +300,75 @@ class Explainer:
         top_k: int | None,
         advance: Advance,
     ) -> Explanation:
-        places, needs = self.places.found(inputs), self.method.needs
-        network, read = self.classifier.network, self.classifier.read
-        forward = tapped_forward(
-            network,
+        places = self.places.found(inputs)
+        forward = self._forward(inputs, places)
+        logits = forward.logits.detach()
+        self._check(logits, len(inputs))
+        classes = top_classes(logits, top_k) if wanted is None else wanted.to(logits.device)
+        evidence = self._evidence(inputs, classes, forward, places)
+        expected = planned(self.method, self.options, evidence)
+        told: list[float] = []
+
+        def tell(forwards: float) -> None:
+            told.append(forwards)
+            advance(forwards / expected)
+
+        maps, estimate = [], None
+        for seen in evidence:
+            seen.advance = tell
+            given = self.method.function(*seen.given(self.method.needs), **self.options)
+            if isinstance(given, tuple):
+                given, estimate = given
+            maps.append(seen.grid.volume(given))
+        advance(len(inputs) - sum(told) / expected)
+        one = fused(maps, self.fusion)
+        one = one if self.differentiable else one.detach()
+        blind = _blind(one, evidence, self.method)
+        counted = self.method.counts
+        return Explanation(
+            maps=at_least_single(one),  # autocast rounds sums over channels
+            classes=classes,
+            logits=at_least_single(logits),
+            class_names=self.classifier.class_names,
+            method=self.method.name,
+            layer=joined_names(place.name for place, _ in evidence[0].looked_at),
+            input_size=tuple(inputs.shape[2:]),
+            flags=find_flags(one.detach(), blind, of_channels=self.method.weights_channels),
+            options={**self.options, **self.modifiers},
+            seed=self.seed,
+            cost=spent(self.method, evidence, sum(told) / len(inputs)) if counted else expected,
+            task=self.classifier.task,
+            fusion=self.fusion if len(evidence) > 1 else "",
+            estimate=estimate,
+        )
+
+    def _forward(self, inputs: Tensor, places: Sequence[Place]) -> TappedForward:
+        """The images' own forward, with what the method needs of it."""
+        return tapped_forward(
+            self.classifier.network,
             inputs,
             places,
-            read=read,
+            read=self.classifier.read,
             gradients=self.method.records,
-            attention="attention" in needs,
-            curvature="curvature" in needs,
+            attention="attention" in self.method.needs,
+            curvature="curvature" in self.method.needs,
             differentiable=self.differentiable,
         )
-        logits = forward.logits.detach()
-        check_scores(logits, self.classifier, len(inputs))
+
+    def _check(self, logits: Tensor, images: int) -> None:
+        check_scores(logits, self.classifier, images)
         if not self._told and seem_probabilities(logits, self.classifier, self.method):
             self._told = True
             warnings.warn(PROBABILITIES, MitateWarning, stacklevel=2)
-        classes = top_classes(logits, top_k) if wanted is None else wanted.to(logits.device)
+
+    def _evidence(
+        self,
+        inputs: Float[Tensor, "b channels *pixels"],
+        classes: Int[Tensor, "b k"],
+        forward: TappedForward,
+        places: Sequence[Place],
+    ) -> list[Evidence]:
+        """That of each layer that the method looks at; one for all where it joins them."""
         looked_at = self.places.looked_at(places, inputs, forward)
         score = self.contrast or plain_score
         derivatives = Derivatives(forward, classes, score)
@@ -334,50 +386,12 @@ class Explainer:
                 self._batch(inputs),
                 self.seed,
                 self._traces,
-                grids=[grid for _, grid in looked_at],
+                looked_at=looked_at,
                 quick=self._quick,
             )
             for index, (place, grid) in enumerate(looked_at)
-        ][: 1 if self.method.joins_layers else None]
-        expected = planned(self.method, self.options, evidence)
-        told: list[float] = []
-
-        def tell(forwards: float) -> None:
-            told.append(forwards)
-            advance(forwards / expected)
-
-        maps, estimate = [], None
-        for seen in evidence:
-            seen.advance = tell
-            given = self.method.function(*seen.given(needs), **self.options)
-            if isinstance(given, tuple):
-                given, estimate = given
-            maps.append(seen.grid.volume(given))
-        advance(len(inputs) - sum(told) / expected)
-        one = fused(maps, self.fusion)
-        one = one if self.differentiable else one.detach()
-        return Explanation(
-            maps=at_least_single(one),  # autocast rounds sums over channels
-            classes=classes,
-            logits=at_least_single(logits),
-            class_names=self.classifier.class_names,
-            method=self.method.name,
-            layer=joined_names(place.name for place, _ in looked_at),
-            input_size=tuple(inputs.shape[2:]),
-            flags=find_flags(
-                one.detach(),
-                _blind(one, evidence, self.method),
-                of_channels=self.method.weights_channels,
-            ),
-            options={**self.options, **self.modifiers},
-            seed=self.seed,
-            cost=spent(self.method, evidence, sum(told) / len(inputs))
-            if self.method.counts
-            else expected,
-            task=self.classifier.task,
-            fusion=self.fusion if len(evidence) > 1 else "",
-            estimate=estimate,
-        )
+        ]
+        return evidence[:1] if self.method.joins_layers else evidence
 
     def _progress(self, inputs: Tensor) -> AbstractContextManager[Advance]:
         many = self.method.counts
