@@ -21,7 +21,7 @@ from benchmarks.small_things import Photos, _named
 from mitate import Explainer, Explanation
 from mitate.data.records import Record
 from mitate.drawing.colour import overlay
-from mitate.view.photos import Shot, open_shot
+from mitate.jobs.photos import Shot, open_shot
 
 METHODS = (("gradcam", "auto"), ("hirescam", "early"), ("glance", "auto"), ("loupe", "auto"))
 INCHES, DOTS = 1.9, 90

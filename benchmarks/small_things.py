@@ -43,8 +43,8 @@ from mitate.explain.layers import Layer, automatic
 from mitate.explain.methods import METHODS
 from mitate.explain.methods.perturbed import blurred
 from mitate.explain.scorer import Scorer
+from mitate.jobs.photos import evenly, open_shot
 from mitate.training import Supervision, fit
-from mitate.view.photos import evenly, open_shot
 
 TRAINED, DEMO = Path("out/small"), Path("out/demo")
 # Each set: its folder, the size of the input, the mask's value, and the column of its groups.

@@ -17,7 +17,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 TESTS = Path(__file__).parent
 SHARED = TESTS.parents[1] / "shared"
 # Small networks run fastest on one thread, above all where several suites share a machine.
-ONE_THREAD = ("auditing", "cli", "docs", "explain", "models", "training", "view")
+ONE_THREAD = ("auditing", "cli", "docs", "explain", "jobs", "models", "training", "view")
 
 
 @pytest.fixture(autouse=True, scope="module")

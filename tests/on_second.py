@@ -14,11 +14,11 @@ from mitate.cli.app import run
 from mitate.data.dataset import read_dataset
 from mitate.errors import MitateError, UsageError
 from mitate.explain.methods import METHODS
+from mitate.jobs.explaining import explain_photos
+from mitate.jobs.gallery import build_report
+from mitate.jobs.photos import gather, open_masks
 from mitate.models.devices import find_device
 from mitate.training.pseudo import make_masks
-from mitate.view.explaining import explain_photos
-from mitate.view.gallery import build_report
-from mitate.view.photos import gather, open_masks
 
 # Tracing does not see through the tensors of this device, and mitate says so.
 pytestmark = pytest.mark.filterwarnings("ignore:the network cannot be traced")

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from mitate.explain.outputs import DetectionTarget as DetectionTarget
     from mitate.explain.outputs import SegmentationTarget as SegmentationTarget
     from mitate.explain.outputs import SimilarityTarget as SimilarityTarget
+    from mitate.jobs.auditing import audit as audit
+    from mitate.jobs.comparing import compare as compare
     from mitate.models.classifier import Classifier as Classifier
     from mitate.models.preprocessing import Preprocessing as Preprocessing
-    from mitate.view.auditing import audit as audit
-    from mitate.view.comparing import compare as compare
 
 HOMES = {
     "Classifier": "mitate.models.classifier",
@@ -25,8 +25,8 @@ HOMES = {
     "Preprocessing": "mitate.models.preprocessing",
     "SegmentationTarget": "mitate.explain.outputs",
     "SimilarityTarget": "mitate.explain.outputs",
-    "audit": "mitate.view.auditing",
-    "compare": "mitate.view.comparing",
+    "audit": "mitate.jobs.auditing",
+    "compare": "mitate.jobs.comparing",
     "compile": "mitate.explain.graph",
 }
 __all__ = [

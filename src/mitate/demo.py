@@ -9,12 +9,12 @@ from mitate.data.dataset import Dataset, read_dataset
 from mitate.data.masks import MaskIndex
 from mitate.data.paddy import write_paddy
 from mitate.explain.explainer import Explainer
+from mitate.jobs.explaining import explain_photos
+from mitate.jobs.gallery import build_report, measure
+from mitate.jobs.photos import evenly, one_a_class
 from mitate.models.classifier import Classifier
 from mitate.progress import progress
 from mitate.training import Fitted, fit
-from mitate.view.explaining import explain_photos
-from mitate.view.gallery import build_report, measure
-from mitate.view.photos import evenly, one_a_class
 from mitate.view.report import write_report
 
 TRAIN, VALID, PIXELS = 120, 30, 96

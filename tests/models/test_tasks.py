@@ -5,9 +5,9 @@ from torch import nn
 import tiny
 from mitate import Explainer, Explanation
 from mitate.errors import MitateWarning, UsageError
+from mitate.jobs.gallery import build_report
 from mitate.models.classifier import Classifier
 from mitate.models.tasks import check_task, likelihood, told
-from mitate.view.gallery import build_report
 from oracles import networks
 
 LOGITS = torch.tensor([[0.0, 2.0, -1.0], [3.0, 3.0, 0.0]])

@@ -139,7 +139,7 @@ def audit(
 
 def _kept(out: Path | None) -> str:
     """What an interrupted audit leaves, for the next one."""
-    from mitate.view.auditing import PARTS
+    from mitate.jobs.auditing import PARTS
 
     parts = [] if out is None else sorted((out / PARTS).glob("*.npz"))
     if not parts:

@@ -72,8 +72,8 @@ def compare(
         json: print the comparison as JSON.
     """
     import mitate
+    from mitate.jobs.comparing import as_dict
     from mitate.models.classifier import Classifier
-    from mitate.view.comparing import as_dict
 
     check_masks_for(masks, mask_value=mask_value, object_value=object_value)
     if out is not None:

@@ -82,10 +82,10 @@ def explain(
     """
     from mitate.data.regions import regions_told
     from mitate.data.wording import counted
+    from mitate.jobs.explaining import Style, explain_photos
+    from mitate.jobs.photos import evenly, gather, open_masks
     from mitate.models.classifier import Classifier
     from mitate.models.tasks import word
-    from mitate.view.explaining import Style, explain_photos
-    from mitate.view.photos import evenly, gather, open_masks
 
     check_masks_for(masks, mask_value=mask_value)
     check_folder(out)

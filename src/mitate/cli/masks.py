@@ -50,9 +50,9 @@ def masks(
     """
     from mitate.data.dataset import read_dataset
     from mitate.explain.explainer import Explainer
+    from mitate.jobs.photos import open_masks
     from mitate.models.classifier import Classifier
     from mitate.training.pseudo import make_masks
-    from mitate.view.photos import open_masks
 
     check_masks_for(masks, mask_value=mask_value)
     check_folder(out)

@@ -70,10 +70,10 @@ def report(
         title: of the page.
     """
     from mitate.data.regions import regions_told
+    from mitate.jobs.explaining import Style
+    from mitate.jobs.gallery import build_report, report_path
+    from mitate.jobs.photos import evenly, open_masks, reported
     from mitate.models.classifier import Classifier
-    from mitate.view.explaining import Style
-    from mitate.view.gallery import build_report, report_path
-    from mitate.view.photos import evenly, open_masks, reported
     from mitate.view.report import write_report
 
     check_masks_for(masks, mask_value=mask_value)

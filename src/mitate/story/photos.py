@@ -9,10 +9,10 @@ from mitate.data.dataset import Record, read_dataset
 from mitate.data.masks import MaskIndex
 from mitate.data.paddy import Stamp, write_paddy
 from mitate.demo import SYMPTOM
+from mitate.jobs.photos import evenly
 from mitate.progress import progress
 from mitate.training.masks import TrueMasks, true_masks
 from mitate.training.preparing import Prepared, prepared
-from mitate.view.photos import evenly
 
 # Photos are drawn as the network sees them: resized, the date blurs and is not learnt.
 TRAIN, VALID, PIXELS = 60, 30, 96

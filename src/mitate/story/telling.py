@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 from mitate.auditing.intervals import Interval
 from mitate.data.decoding import read_image
 from mitate.explain.explainer import Explainer
+from mitate.jobs.audited import group_card, spot_card
+from mitate.jobs.explaining import Style
+from mitate.jobs.gallery import map_picture
+from mitate.jobs.photos import evenly
 from mitate.story.judging import LAYER, Judged, Story
 from mitate.story.photos import MASKED, STAMP, Photos
-from mitate.view.audited import group_card, spot_card
 from mitate.view.contents import GroupCard
-from mitate.view.explaining import Style
-from mitate.view.gallery import map_picture
-from mitate.view.photos import evenly
 from mitate.view.telling import Line, Sight, Telling
 
 SIGHTS = 6

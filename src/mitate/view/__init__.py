@@ -1,1 +1,1 @@
-"""What people see beside single figures: the HTML report."""
+"""What people see beside single figures: the pages, and what they are made of."""

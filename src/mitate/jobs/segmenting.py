@@ -6,8 +6,8 @@ import numpy as np
 
 from mitate.drawing.colour import tint
 from mitate.drawing.layout import Panel
+from mitate.jobs.photos import Shot
 from mitate.models.classifier import Classifier
-from mitate.view.photos import Shot
 
 HALF = 0.5
 NOTHING = "nothing drawn"

@@ -10,11 +10,11 @@ import tiny
 from mitate.data.masks import MaskIndex
 from mitate.data.records import Record
 from mitate.errors import ImageError, UsageError
+from mitate.jobs.explaining import Style
+from mitate.jobs.gallery import build_report, report_path
+from mitate.jobs.photos import gather, reported
 from mitate.models.classifier import Classifier
 from mitate.training import fit
-from mitate.view.explaining import Style
-from mitate.view.gallery import build_report, report_path
-from mitate.view.photos import gather, reported
 from mitate.view.report import Report, render_report, write_report
 
 pytestmark = pytest.mark.filterwarnings("ignore::mitate.drawing.fonts.MissingGlyphWarning")
@@ -103,7 +103,7 @@ def test_early_stopping_and_numbers_that_are_none_are_told():
     history = [{"epoch": 1, "train_loss": None, "valid_loss": 1.0, "accuracy": 0.5}]
     training = {"data": "x", "epochs": 9, "history": history, "lr": None}
     classifier = tiny.classifier(("a", "b")).with_provenance(training=training)
-    from mitate.view.gallery import _curve, _facts
+    from mitate.jobs.gallery import _curve, _facts
 
     facts = dict(_facts(classifier, 3))
     assert facts["epochs"] == "1 of 9"

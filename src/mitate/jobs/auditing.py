@@ -13,11 +13,11 @@ from mitate.data.masks import Masks
 from mitate.errors import UsageError
 from mitate.explain.inputs import Images
 from mitate.explain.targets import Labels
+from mitate.jobs.audited import audit_report
+from mitate.jobs.given import LIMIT, given
+from mitate.jobs.searching import REASONS, with_wrong_reasons
 from mitate.models.accepting import as_classifier
-from mitate.view.audited import audit_report
-from mitate.view.given import LIMIT, given
 from mitate.view.report import write_report
-from mitate.view.searching import REASONS, with_wrong_reasons
 
 PARTS, PAGE = "parts", "report.html"
 

@@ -11,8 +11,8 @@ from mitate.data.decoding import image_size
 from mitate.data.masks import Masks
 from mitate.data.records import Record
 from mitate.errors import ImageError
+from mitate.jobs.photos import evenly
 from mitate.models.preprocessing import Preprocessing
-from mitate.view.photos import evenly
 
 T = TypeVar("T")
 MASKED = 0.75  # of a sample, where so many have a mask that shows something

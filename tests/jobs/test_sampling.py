@@ -9,7 +9,7 @@ import seeing
 from mitate.data.masks import MaskIndex
 from mitate.data.records import Record
 from mitate.errors import UsageError
-from mitate.view.sampling import sample, shows_region
+from mitate.jobs.sampling import sample, shows_region
 
 SETTINGS = {"methods": ("gradcam",), "layers": ("colours",), "metrics": ("energy",), "reasons": 0}
 

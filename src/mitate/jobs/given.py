@@ -16,10 +16,7 @@ from mitate.data.wording import counted
 from mitate.errors import ImageError, UsageError
 from mitate.explain.inputs import Images, prepare
 from mitate.explain.targets import UNKNOWN, Labels, label_indices
-from mitate.models.classifier import Classifier
-from mitate.progress import progress
-from mitate.tensors import digest_of
-from mitate.view.photos import (
+from mitate.jobs.photos import (
     Shot,
     folder_of,
     names_from,
@@ -28,7 +25,10 @@ from mitate.view.photos import (
     reported,
     with_known_labels,
 )
-from mitate.view.sampling import sample, shows_region
+from mitate.jobs.sampling import sample, shows_region
+from mitate.models.classifier import Classifier
+from mitate.progress import progress
+from mitate.tensors import digest_of
 
 LIMIT = 64
 Values = tuple[int | None, int | None]

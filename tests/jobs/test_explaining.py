@@ -14,8 +14,8 @@ from mitate.data.masks import MaskIndex
 from mitate.drawing.sheet import save_sheet
 from mitate.errors import TargetError, UsageError
 from mitate.explain.explanation import Explanation
-from mitate.view.explaining import Style, explain_photos
-from mitate.view.photos import gather
+from mitate.jobs.explaining import Style, explain_photos
+from mitate.jobs.photos import gather
 
 pytestmark = pytest.mark.filterwarnings("ignore::mitate.drawing.fonts.MissingGlyphWarning")
 
@@ -296,7 +296,7 @@ class TestAnEarlierRun:
         def interrupted(*_):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("mitate.view.explaining._measure", interrupted)
+        monkeypatch.setattr("mitate.jobs.explaining._measure", interrupted)
         with pytest.raises(KeyboardInterrupt, match="after 6 of 6 photos: what was drawn of them"):
             explain(classifier, folder, tmp_path / "out", methods=("edges",))
         assert self.names(tmp_path / "out") == {
@@ -315,7 +315,7 @@ class TestAnEarlierRun:
             signal.raise_signal(signal.SIGINT)
             return save_sheet(figure, path)
 
-        monkeypatch.setattr("mitate.view.explaining.save_sheet", saved_and_interrupted)
+        monkeypatch.setattr("mitate.jobs.explaining.save_sheet", saved_and_interrupted)
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             with pytest.raises(KeyboardInterrupt, match="after 6 of 6 photos"):

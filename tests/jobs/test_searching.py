@@ -10,8 +10,8 @@ import mitate
 import seeing
 from mitate.auditing.reasons.finding import search_cost
 from mitate.auditing.reasons.keeping import keep, kept
-from mitate.view import searching
-from mitate.view.audited import audit_report
+from mitate.jobs import searching
+from mitate.jobs.audited import audit_report
 from mitate.view.report import render_report
 
 SETTINGS = {"methods": ("gradcam",), "layers": ("colours",), "metrics": ("early_deletion",)}

@@ -14,9 +14,9 @@ from mitate.auditing.reasons.finding import search_cost
 from mitate.auditing.reasons.keeping import keep, kept
 from mitate.auditing.rounds import Budget
 from mitate.errors import MissingExtraError
+from mitate.jobs.given import Given, photo_subjects
+from mitate.jobs.photos import evenly
 from mitate.tensors import digest_of
-from mitate.view.given import Given, photo_subjects
-from mitate.view.photos import evenly
 
 REASONS, FILE = 256, "reasons.npz"
 

@@ -21,9 +21,9 @@ from mitate.data.masks import MaskIndex
 from mitate.data.paddy import CLASSES, write_paddy
 from mitate.drawing.colour import PREDICTED, TINT
 from mitate.errors import DataError, ImageError, MissingExtraError, UsageError
-from mitate.view.audited import audit_report
-from mitate.view.given import photo_subjects
-from mitate.view.photos import reported
+from mitate.jobs.audited import audit_report
+from mitate.jobs.given import photo_subjects
+from mitate.jobs.photos import reported
 from mitate.view.report import render_report
 
 SETTINGS = {"methods": ("gradcam",), "layers": ("colours",)}
@@ -315,7 +315,7 @@ def test_simulated_paddy_from_end_to_end(tmp_path):
 
 
 def test_without_the_extra_the_rest_is_audited(folders, monkeypatch):
-    from mitate.view import searching
+    from mitate.jobs import searching
 
     def missing(*_, **__):
         raise MissingExtraError("pip install 'mitate[audit]'")
@@ -387,7 +387,7 @@ def test_the_network_is_left_as_it_was(folders):
 
 
 def test_the_manifest_comes_last(folders, tmp_path, monkeypatch):
-    from mitate.view import auditing
+    from mitate.jobs import auditing
 
     def full(*_, **__):
         raise OSError(28, "No space left on device", "report.html")

@@ -22,6 +22,8 @@ from mitate.drawing.colour import COLORMAP, OPACITY, PREDICTED, TINT, heat, outl
 from mitate.explain.explainer import Explainer
 from mitate.explain.explanation import Explanation
 from mitate.explain.targets import UNKNOWN
+from mitate.jobs.explaining import Style
+from mitate.jobs.gallery import HEAT_PIXELS, map_picture
 from mitate.models.tasks import likelihood
 from mitate.tensors import relative_to_maximum, resize_maps
 from mitate.view.contents import (
@@ -36,8 +38,6 @@ from mitate.view.contents import (
     SegmentedRow,
 )
 from mitate.view.curve import Chart, step_chart
-from mitate.view.explaining import Style
-from mitate.view.gallery import HEAT_PIXELS, map_picture
 
 WORST, QUIET = 8, 6
 SHOWN_CURVES = {

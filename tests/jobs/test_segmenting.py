@@ -7,10 +7,10 @@ from PIL import Image
 
 import tiny
 from mitate.data.records import Record
+from mitate.jobs.explaining import explain_photos
+from mitate.jobs.photos import Shot
+from mitate.jobs.segmenting import segmentation_panels
 from mitate.models.decoder import decoder_for
-from mitate.view.explaining import explain_photos
-from mitate.view.photos import Shot
-from mitate.view.segmenting import segmentation_panels
 
 pytestmark = pytest.mark.filterwarnings("ignore::mitate.drawing.fonts.MissingGlyphWarning")
 

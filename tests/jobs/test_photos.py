@@ -13,10 +13,7 @@ from mitate.data.masks import MaskIndex
 from mitate.data.records import Record
 from mitate.data.seen import SEEN, Seen
 from mitate.errors import DataError, ImageError, UsageError
-from mitate.models.classifier import Classifier
-from mitate.models.preprocessing import Preprocessing
-from mitate.models.saved import seen_behind
-from mitate.view.photos import (
+from mitate.jobs.photos import (
     evenly,
     gather,
     names_from,
@@ -27,6 +24,9 @@ from mitate.view.photos import (
     shown_names,
     with_known_labels,
 )
+from mitate.models.classifier import Classifier
+from mitate.models.preprocessing import Preprocessing
+from mitate.models.saved import seen_behind
 
 NAMES = ("blast", "正常")
 INPUT = Preprocessing(size=(8, 8))

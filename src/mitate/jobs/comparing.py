@@ -18,11 +18,11 @@ from mitate.data.masks import Masks
 from mitate.data.regions import regions_told
 from mitate.errors import ImageError, UsageError
 from mitate.files import write_csv, write_text
+from mitate.jobs.given import LIMIT, check_usable, photo_subjects
+from mitate.jobs.photos import folder_of, learnt_from, open_masks, reported, with_known_labels
+from mitate.jobs.sampling import sample, shows_region
 from mitate.models.accepting import as_classifier
 from mitate.models.classifier import Classifier
-from mitate.view.given import LIMIT, check_usable, photo_subjects
-from mitate.view.photos import folder_of, learnt_from, open_masks, reported, with_known_labels
-from mitate.view.sampling import sample, shows_region
 
 METHOD, LAYER = "hirescam", "auto"
 TABLE, SUMMARY = "compare.csv", "compare.json"

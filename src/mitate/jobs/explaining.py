@@ -24,12 +24,12 @@ from mitate.explain.figure import draw
 from mitate.explain.files import as_json
 from mitate.explain.targets import checked_top_k
 from mitate.files import uninterrupted, write_csv, write_text
+from mitate.jobs.earlier import check_apart, clear, has_results, maps_name, sheet_name, told
+from mitate.jobs.photos import Shot, open_shots, shown_names, strange, with_known_labels
+from mitate.jobs.segmenting import segmentation_panels
 from mitate.models.classifier import Classifier
 from mitate.models.tasks import word
 from mitate.progress import progress
-from mitate.view.earlier import check_apart, clear, has_results, maps_name, sheet_name, told
-from mitate.view.photos import Shot, open_shots, shown_names, strange, with_known_labels
-from mitate.view.segmenting import segmentation_panels
 
 ROWS = 8
 MODIFIERS = ("against", "strength", "augment", "budget")

@@ -16,13 +16,13 @@ from mitate.drawing.colour import OPACITY, heat
 from mitate.errors import ImageError, UsageError
 from mitate.explain.explainer import Explainer
 from mitate.explain.explanation import Explanation, default_colormap
+from mitate.jobs.explaining import UNMARKED, Style, controls_beside, explainers_of
+from mitate.jobs.photos import Shot, open_shots, shown_names, with_known_labels
 from mitate.models.classifier import Classifier
 from mitate.models.tasks import likelihood
 from mitate.progress import Advance, progress
 from mitate.training.scores import Scores, score
 from mitate.view.contents import Case, EnergyRow, MapPicture, Report
-from mitate.view.explaining import UNMARKED, Style, controls_beside, explainers_of
-from mitate.view.photos import Shot, open_shots, shown_names, with_known_labels
 
 BATCH = 16
 HEAT_PIXELS = 160

@@ -1,0 +1,1 @@
+"""What each command does, in Python: photos on disk in, figures, tables and pages out."""

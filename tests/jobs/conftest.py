@@ -1,0 +1,5 @@
+"""Pages are opened in a real browser."""
+
+from browsing import browser, visit
+
+__all__ = ["browser", "visit"]
