@@ -345,6 +345,21 @@ def test_a_mask_of_several_photos_is_none_of_them(tmp_path: Path) -> None:
     assert masks.read(photos[1], (4, 3)) is None
 
 
+def test_masks_in_a_folder_called_as_one_of_the_photos_are_of_that_one(tmp_path: Path) -> None:
+    photos = files(tmp_path / "photos", "rust/0001.jpg", "blast/0001.jpg", "blast/0002.jpg")
+    masks = tmp_path / "masks" / "rust"
+    masks.mkdir(parents=True)
+    for name in ("0001.png", "0002.png"):
+        Image.new("L", (4, 3), 255).save(masks / name)
+    index = MaskIndex.open(masks).among(photos)
+    assert index.find(photos[0]) == masks / "0001.png"
+    assert index.find(photos[1]) is index.find(photos[2]) is None
+    assert index.strange(photos) == ["0002.png"]
+    both = files(tmp_path / "split", "train/rust/0001.jpg", "valid/rust/0001.jpg")
+    with pytest.raises(DataError, match="may be the mask of"):
+        MaskIndex.open(masks).among([*photos, *both]).find(both[0])
+
+
 @pytest.mark.parametrize(
     ("drawn", "value", "told"),
     [

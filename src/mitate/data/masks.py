@@ -177,12 +177,17 @@ WITHOUT = " (the photo is taken without this mask)"
 
 @dataclass(frozen=True)
 class MaskIndex:
-    """Finds the mask of a picture: as listed, or by name in a folder of masks."""
+    """Finds the mask of a picture: as listed, or by name in a folder of masks.
+
+    ``shared`` are the masks that may be of several pictures; ``home`` is the name of the folders of
+    pictures that all masks belong to, where that is told.
+    """
 
     source: Path
     listed: Mapping[str, Path] | None = None
     by_stem: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     shared: Mapping[Path, Sequence[Path]] = field(default_factory=dict)
+    home: str = ""
 
     @classmethod
     def open(cls, source: str | Path) -> "MaskIndex":
@@ -232,14 +237,21 @@ class MaskIndex:
         return cls(folder, None, by_stem)
 
     def among(self, image_paths: Iterable[Path]) -> "MaskIndex":
-        """Masks of these pictures: one that by its name would be of several folders' is of none."""
+        """Masks of these pictures: one that by its name would be of several folders' is of none.
+
+        Masks in a folder that has the name of a folder of pictures, as of a class, are its alone.
+        """
+        image_paths = list(image_paths)
+        name = os.path.basename(os.path.abspath(self.source))
+        told = name in map(_folder_name, image_paths) and self.listed is None
+        index = replace(self, home=name if told else "")
         owners: dict[Path, dict[str, Path]] = defaultdict(dict)
         for path in image_paths if self.listed is None else ():
             with suppress(DataError):
-                if mask := self.find(path):
+                if mask := index.find(path):
                     owners[mask].setdefault(os.path.realpath(path.parent), path)
         shared = {mask: tuple(them.values()) for mask, them in owners.items() if len(them) > 1}
-        return replace(self, shared=shared)
+        return replace(index, shared=shared)
 
     def read(
         self, image_path: str | Path, size: Size, *, value: int | None = None
@@ -291,6 +303,8 @@ class MaskIndex:
         if self.listed is not None:
             real = os.path.join(os.path.realpath(image.parent), image.name)
             return self.listed.get(_place(image)) or self.listed.get(real)
+        if self.home and _folder_name(image) != self.home:
+            return None
         return self._find_by_name(Path(_place(image)))
 
     def _nearest(self, image: Path) -> list[Path]:
@@ -332,6 +346,10 @@ def _by_place(masks: Mapping[Path, Path]) -> dict[str, Path]:
     real = {folder: os.path.realpath(folder) for folder in {image.parent for image in masks}}
     places = {os.path.join(real[image.parent], image.name): mask for image, mask in masks.items()}
     return places | {_place(image): mask for image, mask in masks.items()}
+
+
+def _folder_name(path: Path) -> str:
+    return os.path.basename(os.path.realpath(path.parent))
 
 
 def _place(path: Path) -> str:
