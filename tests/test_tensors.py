@@ -10,6 +10,7 @@ from mitate.errors import UsageError
 from mitate.tensors import (
     at_least_single,
     generators,
+    has_doubles,
     relative_to_maximum,
     replaced,
     resize_maps,
@@ -141,3 +142,22 @@ def test_what_is_missing_is_replaced_exactly(dtype: torch.dtype) -> None:
     missing = torch.rand(4, 7, 9, generator=torch.Generator().manual_seed(2)) < 0.5
     expected = torch.where(missing[:, None], behind.to(dtype), images.to(dtype))
     assert torch.equal(replaced(images.to(dtype), missing, behind.to(dtype)), expected)
+
+
+def test_want_of_memory_tells_nothing_of_double_precision(monkeypatch) -> None:
+    def refused(fault: Exception) -> bool:
+        def zeros(*_, **__):
+            raise fault
+
+        with monkeypatch.context() as patch:
+            patch.setattr(torch, "zeros", zeros)
+            return has_doubles(torch.device("meta"))
+
+    with pytest.raises(torch.OutOfMemoryError):
+        refused(torch.OutOfMemoryError("out of memory"))
+    has_doubles.cache_clear()
+    assert not refused(TypeError("Cannot convert a MPS Tensor to float64"))
+    has_doubles.cache_clear()
+    assert not refused(RuntimeError("double is not supported"))
+    has_doubles.cache_clear()
+    assert has_doubles(torch.device("cpu"))

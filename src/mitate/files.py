@@ -10,7 +10,7 @@ import tempfile
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -79,13 +79,13 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> Path | None:
     if not rows:
         path.unlink(missing_ok=True)
         return None
-    return write_bytes(path, csv_bytes(rows))
+    return write_bytes(path, csv_bytes(rows, rows[0]))
 
 
-def csv_bytes(rows: Sequence[Mapping[str, object]]) -> bytes:
-    """One row or more of the same columns as a CSV; half characters of odd names are spelt out."""
+def csv_bytes(rows: Sequence[Mapping[str, object]], columns: Iterable[str]) -> bytes:
+    """Rows of these columns as a CSV; half characters of odd file names are spelt out."""
     with io.StringIO(newline="") as table:
-        writer = csv.DictWriter(table, list(rows[0]))
+        writer = csv.DictWriter(table, list(columns))
         writer.writeheader()
         writer.writerows(rows)
         return table.getvalue().encode("utf-8-sig", "backslashreplace")

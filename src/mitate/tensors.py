@@ -98,6 +98,8 @@ def has_doubles(device: torch.device) -> bool:
     """Whether a device has double precision."""
     try:
         torch.zeros((), device=device).double()
+    except torch.OutOfMemoryError:  # which tells nothing of it
+        raise
     except (TypeError, RuntimeError):  # as mps and as other backends word it
         return False
     return True

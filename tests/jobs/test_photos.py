@@ -1,4 +1,5 @@
 import csv
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import tiny
 from mitate.data.dataset import read_dataset
 from mitate.data.masks import MaskIndex
 from mitate.data.records import Record
-from mitate.data.seen import SEEN, Seen
+from mitate.data.seen import Seen
 from mitate.errors import DataError, ImageError, UsageError
 from mitate.jobs.photos import (
     evenly,
@@ -26,7 +27,7 @@ from mitate.jobs.photos import (
 )
 from mitate.models.classifier import Classifier
 from mitate.models.preprocessing import Preprocessing
-from mitate.models.saved import seen_behind
+from mitate.models.saved import SEEN, seen_behind, upcoming
 
 NAMES = ("blast", "正常")
 INPUT = Preprocessing(size=(8, 8))
@@ -55,6 +56,27 @@ class TestGather:
         found = gather([folder / "正常" / "0001.png", "blast", folder], NAMES)
         names = [f"{record.path.parent.name}/{record.path.name}" for record in found]
         assert names == ["正常/0001.png", "blast/0000.png", "blast/0001.png", "正常/0000.png"]
+
+    def test_all_of_a_data_set_tells_whose_a_mask_is(self, tmp_path):
+        """The photos of other splits have a say, pictures that the data set leaves out have not."""
+        for side in ("train", "valid"):
+            tiny.photos(tmp_path / "data" / side, {"a": 2, "b": 2})
+        tiny.photos(tmp_path / "data" / "previews", {"a": 2})
+        (tmp_path / "masks").mkdir()
+        for name in ("0000.png", "0001.png"):
+            Image.new("L", tiny.photo(0).size, 255).save(tmp_path / "masks" / name)
+        for path in (tmp_path / "data").rglob("0001.png"):
+            if path.parts[-3:-1] != ("train", "a"):
+                path.unlink()
+        beside: list[Record] = []
+        found = gather([tmp_path / "data"], ("a", "b"), split="train", beside=beside)
+        assert {record.split for record in found} == {"train"}
+        assert {record.split for record in beside} == {"train", "valid"}
+        masks = open_masks(tmp_path / "masks", beside)
+        only = tmp_path / "data" / "train" / "a"
+        assert masks.find(only / "0001.png").name == "0001.png"
+        with pytest.raises(DataError, match="may be the mask of"):
+            masks.find(only / "0000.png")
 
     def test_of_two_mentions_the_one_that_tells_more(self, table):
         photo = table.parent / "a" / "0001.png"
@@ -270,29 +292,77 @@ class TestReported:
         _, notices = reported(table, trained)
         assert "2 photos of the 2 judged are such as" in notices[-1]
 
-    def test_what_a_training_learnt_from_may_be_unknown(self, data, table, trained, tmp_path):
-        (tmp_path / "classifier" / SEEN).write_text("path\nx\n", encoding="utf-8")
+    @pytest.mark.parametrize("fault", ["gone", "another", "no table", "an older folder"])
+    def test_what_a_training_learnt_from_may_be_unknown(
+        self, data, table, trained, tmp_path, fault
+    ):
+        place = tmp_path / "classifier" / SEEN
+        if fault == "gone":
+            place.unlink()
+        elif fault == "another":
+            place.write_bytes(Seen(trained.seen.photos[:1]).content)
+        elif fault == "no table":
+            place.write_text("path\n" + "x" * 200_000, encoding="utf-8")
+        else:
+            description = tmp_path / "classifier" / "classifier.json"
+            fields = json.loads(description.read_text(encoding="utf-8"))
+            del fields["photos_sha256"], fields["photos_whole"]
+            description.write_text(json.dumps(fields), encoding="utf-8")
         trained = Classifier.load(tmp_path / "classifier")
         records, notices = reported(data, trained)
         assert len(records) == 6
-        assert "not known which" in notices[0]
+        assert "Not all photos that" in notices[0]
         for photos in (table, data / "a"):
-            assert "not known which" in reported(photos, trained)[1][-1]
-        assert not any("not known" in line for line in reported(table, tiny.classifier())[1])
+            assert "Not all photos that" in reported(photos, trained)[1][-1]
+        assert not any("Not all" in line for line in reported(table, tiny.classifier())[1])
+        trained.save(tmp_path / "again")
+        assert not Classifier.load(tmp_path / "again").seen.is_known
 
     def test_a_copy_and_a_training_that_goes_on_know_it_too(self, data, trained, tmp_path):
         Classifier.load(tmp_path / "classifier").save(tmp_path / "copy")
         weights = tmp_path / "copy" / "weights.safetensors"
-        assert seen_behind(weights) == trained.seen
-        assert Classifier.load(tmp_path / "copy").seen == trained.seen
-        shutil.copy(weights, tmp_path / "copy" / "other.safetensors")
-        assert seen_behind(tmp_path / "copy" / "other.safetensors") == trained.seen
-        assert seen_behind(Path(shutil.copy(weights, tmp_path))) is None
+        (tmp_path / "link.safetensors").symlink_to(weights)
+        for place in (weights, tmp_path / "link.safetensors"):
+            assert seen_behind(place).photos == trained.seen.photos
+        assert Classifier.load(tmp_path / "copy").seen.photos == trained.seen.photos
+        assert Classifier.load(tmp_path / "copy").seen.is_known
+
+    def test_weights_alone_tell_that_there_were_photos(self, data, trained, tmp_path):
+        weights = tmp_path / "classifier" / "weights.safetensors"
+        seen = seen_behind(Path(shutil.copy(weights, tmp_path)))
+        assert (seen.photos, seen.is_known) == ((), False)
+        tiny.classifier(("a", "b"), seed=3).save(tmp_path / "other")
+        shutil.copy(weights, tmp_path / "other" / "more.safetensors")
+        assert not seen_behind(tmp_path / "other" / "more.safetensors").is_known
+        assert seen_behind(tmp_path / "other" / "weights.safetensors") is None
+        later = Seen.of(read_dataset(data), seen)
+        _, notices = reported(data, replace(trained, seen=later))
+        assert "Not all photos that" in notices[-1]
 
     def test_another_classifier_in_the_folder_has_seen_none_of_it(self, data, trained, tmp_path):
+        (tmp_path / "classifier" / "photos.csv").write_text("path,label\n", encoding="utf-8")
         tiny.classifier(("a", "b")).save(tmp_path / "classifier")
         assert Classifier.load(tmp_path / "classifier").seen is None
         assert not (tmp_path / "classifier" / SEEN).exists()
+        assert (tmp_path / "classifier" / "photos.csv").exists()
+
+    def test_a_save_that_is_cut_short_keeps_the_old_table(
+        self, data, trained, tmp_path, monkeypatch
+    ):
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        other = replace(trained, seen=Seen(trained.seen.photos[:2]))
+        with monkeypatch.context() as patch:
+            patch.setattr("mitate.models.saved.write_text", full)
+            with pytest.raises(OSError, match="No space"):
+                other.save(tmp_path / "classifier")
+        assert Classifier.load(tmp_path / "classifier").seen.photos == trained.seen.photos
+        assert not list((tmp_path / "classifier").glob("*.next*"))
+        other.save(tmp_path / "classifier")
+        place = tmp_path / "classifier" / SEEN
+        place.rename(upcoming(place))  # cut short behind the description
+        assert Classifier.load(tmp_path / "classifier").seen.photos == trained.seen.photos[:2]
 
     def test_what_training_could_not_read_is_not_new(self, data, trained, tmp_path):
         (data / "b" / "0001.png").unlink()

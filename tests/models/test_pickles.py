@@ -15,6 +15,7 @@ from mitate.files import sha256
 from mitate.models import pickles
 from mitate.models.classifier import Classifier
 from mitate.models.pickles import convert
+from mitate.models.weights import read_weights
 
 
 class Harmful:
@@ -133,11 +134,42 @@ def test_what_can_reach_commands_comes_first(tmp_path: Path) -> None:
     first, _, rest = str(caught.value).partition("; not of fastai")
     assert "WHAT CAN REACH COMMANDS, FILES OR THE NET: " in first
     assert f"{os.system.__module__}.system" in first
-    assert "Linear" not in first + rest
+    assert "Linear" not in first
+    assert "torch.nn.modules.linear.Linear" in rest
+
+
+def test_a_pickle_inside_a_pickle_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps([torch.zeros(2), Path], 2))
+    with pytest.raises(UnsafePickleError, match="READS ANOTHER PICKLE INSIDE, whose names are not"):
+        convert(tmp_path / "a.pkl", tmp_path / "out", trust=None)
+
+
+def test_names_do_not_move_the_cursor(tmp_path: Path) -> None:
+    (tmp_path / "a.pkl").write_bytes(b"cos\nsystem\n0c\x1b[2Kx\ny\n.")
+    with pytest.raises(UnsafePickleError) as caught:
+        convert(tmp_path / "a.pkl", tmp_path / "out", trust=None)
+    assert str(caught.value).isprintable()
+    (tmp_path / "a.pth").write_bytes((tmp_path / "a.pkl").read_bytes())
+    with pytest.raises(UnsafePickleError) as caught:
+        read_weights(tmp_path / "a.pth")
+    assert "os.system" in str(caught.value)
+    assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize(
-    "name", ["fastcore.xtras.run", "torch.hub.load", "builtins.eval", "nt.system", "shutil.rmtree"]
+    "name",
+    [
+        "fastcore.xtras.run",
+        "torch.hub.load",
+        "builtins.eval",
+        "nt.system",
+        "shutil.rmtree",
+        "torch.utils.cpp_extension.subprocess.Popen",
+        "torch.serialization.os.posix_spawn",
+        "torch.fx.graph_module._exec_with_source",
+        "subprocess.getoutput",
+        "builtins.__import__",
+    ],
 )
 def test_names_that_reach(name: str) -> None:
     assert pickles._reaches(name)

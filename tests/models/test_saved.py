@@ -11,9 +11,9 @@ from mitate.errors import ClassifierError, MitateWarning, WeightsError
 from mitate.models.classifier import Classifier
 from mitate.models.decoder import decoder_for
 from mitate.models.preprocessing import Preprocessing
-from mitate.models.saved import DECODER, DESCRIPTION, NEXT, WEIGHTS
+from mitate.models.saved import DECODER, DESCRIPTION, WEIGHTS, upcoming
 
-UPCOMING = f"weights{NEXT}"
+UPCOMING = upcoming(Path(WEIGHTS)).name
 NAMES = ("いもち病", "良", "c d")
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -294,6 +294,6 @@ class TestDecoder:
             Classifier.load(segmenting.folder)
 
     def test_a_save_cut_short_before_the_last_step_is_read(self, segmenting: Classifier) -> None:
-        (segmenting.folder / DECODER).rename(segmenting.folder / f"decoder{NEXT}")
+        (segmenting.folder / DECODER).rename(upcoming(segmenting.folder / DECODER))
         loaded = Classifier.load(segmenting.folder)
         assert torch.equal(loaded.segment(IMAGES), segmenting.segment(IMAGES))

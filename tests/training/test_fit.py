@@ -61,7 +61,7 @@ def test_the_folder_holds_all_of_it(fitted, data):
         "weights.safetensors",
         "history.csv",
         "validation.csv",
-        "photos.csv",
+        "trained_on.csv",
         "confusion.png",
     }
     lines = (folder / "validation.csv").read_text(encoding="utf-8-sig").splitlines()
@@ -69,7 +69,8 @@ def test_the_folder_holds_all_of_it(fitted, data):
     assert len(lines) == 1 + sum(map(sum, fitted.scores.confusion))
     assert (data / lines[1].split(",")[0]).is_file()
     seen = Classifier.load(folder).seen
-    assert seen == fitted.classifier.seen
+    assert seen.is_known
+    assert seen.photos == fitted.classifier.seen.photos
     assert {seen.side_of(data / line.split(",")[0]) for line in lines[1:]} == {"valid"}
     assert sorted({photo.split for photo in seen.photos}) == ["train", "valid"]
     assert (folder / "confusion.png").read_bytes().startswith(b"\x89PNG")

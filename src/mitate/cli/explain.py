@@ -80,6 +80,7 @@ def explain(
         device: cpu, cuda, cuda:1 or another; auto is a CUDA GPU where there is one.
         json: print the predictions as JSON.
     """
+    from mitate.data.records import Record
     from mitate.data.regions import regions_told
     from mitate.data.wording import counted
     from mitate.jobs.explaining import Style, explain_photos
@@ -90,9 +91,10 @@ def explain(
     check_masks_for(masks, mask_value=mask_value)
     check_folder(out)
     classifier = Classifier.load(ref).to(device)
-    notices: list[str] = []
-    found = gather(images, classifier.class_names, label=label, split=split, notices=notices)
-    whole = gather(images, classifier.class_names) if split else found
+    notices, whole = list[str](), list[Record]()
+    found = gather(
+        images, classifier.class_names, label=label, split=split, notices=notices, beside=whole
+    )
     records, opened = evenly(found, limit), open_masks(masks, whole)
     notices += regions_told(opened, [record.path for record in records], mask_value)
     explained = explain_photos(

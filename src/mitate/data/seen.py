@@ -12,7 +12,6 @@ from mitate.data.copies import sha256_of, size_of
 from mitate.data.records import Dataset
 from mitate.files import csv_bytes
 
-SEEN = "photos.csv"
 TRAIN, VALID = "train", "valid"
 
 
@@ -27,32 +26,52 @@ class SeenPhoto:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """The photos of a training, and of those that it went on from."""
+class Table:
+    """A file of such photos, read when it is asked for.
 
-    photos: tuple[SeenPhoto, ...]
+    Attributes:
+        places: where it may lie.
+        sha256: of the file that is meant.
+    """
+
+    places: tuple[Path, ...]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The photos of a training, and of those that it went on from.
+
+    Attributes:
+        source: the photos, or the file that holds them.
+        whole: whether it was trained on no other photos; of a training that went on from one whose
+            photos are not known, that cannot be told.
+    """
+
+    source: Table | tuple[SeenPhoto, ...]
+    whole: bool = True
 
     @classmethod
     def of(cls, dataset: Dataset, earlier: "Seen | None" = None) -> "Seen":
         """The photos of a data set with splits, after those of an earlier training."""
-        return cls((*(earlier.photos if earlier else ()), *_photos(dataset)))
+        before = earlier.photos if earlier else ()
+        photos = dict.fromkeys((*before, *_photos(dataset)))
+        return cls(tuple(photos), earlier is None or earlier.is_known)
 
-    @classmethod
-    def read(cls, table: Path, digest: str) -> "Seen | None":
-        """What was written; None where it is gone, or another file than the one of this SHA-256."""
-        try:
-            content = table.read_bytes()
-            if hashlib.sha256(content).hexdigest() != digest:
-                return None
-            rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
-            return cls(tuple(map(_photo, rows)))
-        except (OSError, KeyError, TypeError, ValueError):
-            return None
+    @property
+    def is_known(self) -> bool:
+        """Whether all photos of the training are among ``photos``."""
+        return self.whole and self._read is not None
+
+    @property
+    def photos(self) -> tuple[SeenPhoto, ...]:
+        """All that are known."""
+        return self._read or ()
 
     @cached_property
     def content(self) -> bytes:
         """The file that is written beside a classifier."""
-        return csv_bytes([asdict(photo) for photo in self.photos])
+        return csv_bytes([asdict(photo) for photo in self.photos], SeenPhoto.__annotations__)
 
     @property
     def digest(self) -> str:
@@ -67,6 +86,10 @@ class Seen:
         return self._sides.get(sha256_of(photo) or "") if size_of(photo) in self._sizes else None
 
     @cached_property
+    def _read(self) -> tuple[SeenPhoto, ...] | None:
+        return _photos_in(self.source) if isinstance(self.source, Table) else self.source
+
+    @cached_property
     def _sides(self) -> dict[str, str]:
         sides = {photo.sha256: photo.split for photo in self.photos}
         return sides | {photo.sha256: TRAIN for photo in self.photos if photo.split == TRAIN}
@@ -74,6 +97,17 @@ class Seen:
     @cached_property
     def _sizes(self) -> frozenset[int]:
         return frozenset(photo.bytes for photo in self.photos)
+
+
+def _photos_in(table: Table) -> tuple[SeenPhoto, ...] | None:
+    """None where the file is gone, or another, or none that this version reads."""
+    try:
+        contents = [place.read_bytes() for place in table.places if place.is_file()]
+        meant = [one for one in contents if hashlib.sha256(one).hexdigest() == table.sha256]
+        rows = csv.DictReader(io.StringIO(meant[0].decode("utf-8-sig"), newline=""))
+        return tuple(map(_photo, rows))
+    except (OSError, IndexError, KeyError, TypeError, ValueError, csv.Error):
+        return None
 
 
 def _photo(row: Mapping[str, str]) -> SeenPhoto:

@@ -17,17 +17,18 @@ from mitate.data.dataset import read_dataset
 from mitate.data.decoding import find_images, read_image, visible
 from mitate.data.masks import WITHOUT, Masks
 from mitate.data.records import Record, label_of
-from mitate.data.seen import SEEN, TRAIN
+from mitate.data.seen import TRAIN, VALID
 from mitate.data.tables import TABLE_SUFFIXES, table_in
 from mitate.data.wording import counted
 from mitate.errors import ImageError, UsageError
 from mitate.models.classifier import Classifier
 from mitate.models.preprocessing import Preprocessing
+from mitate.models.saved import SEEN
 
 T = TypeVar("T")
 UNKNOWN = (
-    "It is not known which of the photos judged the classifier was trained on: its folder has no "
-    f"{SEEN} of its training."
+    "Not all photos that the classifier was trained on are known, and some of those judged may be "
+    f"among them: it, or the weights that it began with, has no {SEEN} of its training."
 )
 
 
@@ -49,13 +50,15 @@ def gather(
     label: str | None = None,
     split: str | None = None,
     notices: list[str] | None = None,
+    beside: list[Record] | None = None,
 ) -> list[Record]:
     """Records of images, folders and data sets (a CSV or a folder with index.csv).
 
     The true class is the CSV's, ``label`` where given, or the image's folder where that is a class.
     An image that does not exist is a record like any other: whoever opens it tells. One that
     several sources hold is taken once. What the reader of a data set has to tell, such as of photos
-    that are listed and not there, goes to ``notices``.
+    that are listed and not there, goes to ``notices``; all records, of whatever split, to
+    ``beside``.
 
     Raises:
         DataError: a folder without pictures; UsageError: an unknown label, an address of the web or
@@ -71,14 +74,13 @@ def gather(
             photo = os.path.realpath(record.path)
             if photo not in records or _told(record) > _told(records[photo]):
                 records[photo] = record
-    chosen = [
-        record if label is None else replace(record, label=label)
-        for record in records.values()
-        if split is None or record.split == split
-    ]
+    named = [r if label is None else replace(r, label=label) for r in records.values()]
+    chosen = [record for record in named if split is None or record.split == split]
     if not chosen:
         where = f" in the split {split}: give a data set that has one" if split else ": name some"
         raise UsageError(f"there is no photo to explain{where}")
+    if beside is not None:
+        beside += named
     return chosen
 
 
@@ -310,20 +312,22 @@ def _set_aside(
     """The photos that the classifier was not trained on, or all where there is no other."""
     seen = classifier.seen
     if seen is None:
-        return list(records), _not_known(classifier)
+        return list(records), ()
+    unknown = () if seen.is_known else (UNKNOWN,)
     sides = [seen.side_of(record.path) for record in records]
     if TRAIN not in sides:
-        return list(records), ()
+        return list(records), unknown
     kept = [record for record, side in zip(records, sides, strict=True) if side != TRAIN]
-    new = [record.path for record, side in zip(records, sides, strict=True) if side is None]
+    strangers = (record.path for record, side in zip(records, sides, strict=True) if side is None)
     # A training leaves out what it cannot read: such photos are not new to the classifier.
-    new = [path for path in new if readable(path)]
-    if not new and all(side is None for side in sides if side != TRAIN):
+    new = any(readable(path) for path in strangers)
+    if not new and VALID not in sides:
         return list(records), ("The classifier was trained on all of the photos judged.",)
     why = "that the classifier was not trained on" if new else "that training set aside"
     return kept, (
         f"Judged: {counted(len(kept), 'photo')} {why}, not the {len(records)} of the whole data "
         "set.",
+        *unknown,
     )
 
 
@@ -331,16 +335,11 @@ def learnt_from(records: Sequence[Record], classifier: Classifier) -> tuple[str,
     """What is to be told of photos among those judged that a classifier was trained on."""
     seen = classifier.seen
     if seen is None:
-        return _not_known(classifier)
+        return ()
+    unknown = () if seen.is_known else (UNKNOWN,)
     learnt = sum(seen.side_of(record.path) == TRAIN for record in records)
     if not learnt:
-        return ()
-    return (
-        f"{counted(learnt, 'photo')} of the {len(records)} judged are such as the classifier "
-        f"{classifier.folder or classifier.reference} was trained on.",
-    )
-
-
-def _not_known(classifier: Classifier) -> tuple[str, ...]:
-    """What is to be told where a classifier was trained on photos that are not known."""
-    return (UNKNOWN,) if "training" in classifier.provenance else ()
+        return unknown
+    name = classifier.folder or classifier.provenance.get("weights") or classifier.reference
+    told = f"{counted(learnt, 'photo')} of the {len(records)} judged are such as {name} was trained"
+    return (f"{told} on.", *unknown)

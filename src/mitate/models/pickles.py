@@ -38,21 +38,31 @@ from mitate.models.weights import (
     begins_as_zip,
     is_of_older_torch,
     pickle_globals,
+    printable,
     read_weights,
 )
 
 USUAL = ("torch", "collections", "numpy", "fastai", "fastcore", "timm", "pathlib", "functools")
 WARNED = "mitate warns: "
+PICKLED = ("torch.storage._load_from_bytes",)  # of tensors, in pickles that torch did not write
 # Of these modules any name, and of any module these names, reach for commands, files or the net.
 REACHING_MODULES = re.compile(
-    r"(os|posix|nt|subprocess|shutil|sys|socket|ctypes|importlib|runpy|pty|code|codeop|webbrowser|"
-    r"urllib|http|ftplib|requests|multiprocessing|signal|pickle|marshal|tempfile|glob)(\.|$)"
+    r"(.*\.)?"
+    r"(os|posix|nt|subprocess|shutil|sys|socket|ctypes|importlib|runpy|pty|code|codeop|signal|"
+    r"webbrowser|urllib|http|ftplib|requests|multiprocessing|pickle|marshal|tempfile|glob)"
+    r"(\.|$)"
 )
 REACHING_NAMES = re.compile(
-    r"(system|popen\w*|run\w*|spawn\w*|exec\w*|eval|compile|call|check_call|check_output|open|input|"
-    r"__import__|import_module|loads?|load_\w+|download\w*|url\w+|untar\w*|rmtree|remove|unlink|touch|"
-    r"rename|replace|write\w*|mk\w*dirs?|attrgetter|methodcaller)$"
+    r"_*"
+    r"(system|popen\w*|run\w*|spawn\w*|exec\w*|eval|compile|call|check_call|check_output|getoutput|"
+    r"getstatusoutput|open|input|import__|import_module|loads?|load_\w+|download\w*|url\w+|untar\w*|"
+    r"rmtree|remove|unlink|touch|rename|replace|write\w*|mk\w*dirs?|attrgetter|methodcaller)$",
+    re.IGNORECASE,
 )
+REACHING = "WHAT CAN REACH COMMANDS, FILES OR THE NET"
+NESTED = "WHAT READS ANOTHER PICKLE INSIDE, whose names are not among these"
+FOREIGN = "not of fastai, torch or numpy"
+FAMILIAR = "of fastai, torch, numpy and the like"
 
 
 def convert(
@@ -123,17 +133,27 @@ def _warning(source: Path, digest: str) -> str:
         names = pickle_globals(source)
     except Exception as exc:  # not a pickle at all
         raise ClassifierError(f"{source} is not a pickle that can be read: {exc}") from exc
-    reaching = [name for name in names if _reaches(name)]
-    foreign = [name for name in names if name.split(".")[0] not in USUAL and name not in reaching]
     told = [f"it imports {counted(len(names), 'name')}"]
-    if reaching:
-        told.append(f"WHAT CAN REACH COMMANDS, FILES OR THE NET: {', '.join(reaching)}")
-    if foreign:
-        told.append(f"not of fastai, torch or numpy: {', '.join(foreign)}")
+    for words, such in _sorted_by_danger(names).items():
+        if such:
+            told.append(f"{words}: {', '.join(map(printable, such))}")
     return (
         f"{source.name} is a pickle and would run code; {'; '.join(told)}. If you trust where it "
         f"comes from, pass --trust-pickle {digest}"
     )
+
+
+def _sorted_by_danger(names: Sequence[str]) -> dict[str, list[str]]:
+    """All names, each under the words that say what it may do; the worst first."""
+    sorted_names: dict[str, list[str]] = {REACHING: [], NESTED: [], FOREIGN: [], FAMILIAR: []}
+    for name in names:
+        if name in PICKLED:
+            sorted_names[NESTED].append(name)
+        elif _reaches(name):
+            sorted_names[REACHING].append(name)
+        else:
+            sorted_names[FAMILIAR if name.split(".")[0] in USUAL else FOREIGN].append(name)
+    return sorted_names
 
 
 def _reaches(name: str) -> bool:

@@ -1,7 +1,7 @@
 """A classifier on disk: a folder of classifier.json and weights.safetensors.
 
 A classifier that was trained with masks has its decoder's weights beside them, and one that mitate
-trained the table of the photos that it was trained on.
+trained the table of the photos that it was trained on, tied to it by their SHA-256.
 """
 
 import json
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from mitate.data.folders import CLASSIFIER
-from mitate.data.seen import SEEN, Seen
+from mitate.data.seen import Seen, Table
 from mitate.errors import ClassifierError, WeightsError
 from mitate.files import sha256, unfinished, write_bytes, write_text
 from mitate.models.architecture import build, describe
@@ -38,9 +38,12 @@ if TYPE_CHECKING:
 DESCRIPTION = CLASSIFIER
 WEIGHTS = "weights.safetensors"
 DECODER = "decoder.safetensors"
-# Where weights lie until the description of them is written: a save that is cut short leaves the
-# old classifier, or the new one with its weights here, and never neither.
-NEXT = ".next.safetensors"
+SEEN = "trained_on.csv"
+# What files are called until the description of them is written: a save that is cut short leaves
+# the old classifier, or the new one with its files called so, and never neither.
+NEXT = ".next"
+# In the weights' own file, so that a copy of it alone tells that there were photos.
+TRAINED = {"mitate": "trained"}
 VERSION = 1
 
 
@@ -88,6 +91,7 @@ class ClassifierFile(BaseModel):
     libraries: dict[str, str] = Field(default_factory=dict)
     weights_sha256: str
     photos_sha256: str | None = None
+    photos_whole: bool = True
     decoder: DecoderFile | None = None
 
 
@@ -110,8 +114,11 @@ def save(classifier: "Classifier", folder: Path) -> Path:
     if folder.exists() and not folder.is_dir():
         raise ClassifierError(f"{folder} is a file: name a folder to save the classifier in")
     folder.mkdir(parents=True, exist_ok=True)
-    upcoming = _write_weights(classifier.network, folder / WEIGHTS)
+    seen = classifier.seen
+    weights = _write_weights(classifier.network, folder / WEIGHTS, TRAINED if seen else None)
     decoder = _write_decoder(classifier.decoder, folder / DECODER)
+    if seen:
+        write_bytes(upcoming(folder / SEEN), seen.content)
     description = ClassifierFile(
         architecture=recipe,
         class_names=classifier.class_names,
@@ -119,25 +126,24 @@ def save(classifier: "Classifier", folder: Path) -> Path:
         preprocessing=PreprocessingFile(**vars(classifier.preprocessing)),
         provenance=dict(classifier.provenance),
         libraries=libraries(),
-        weights_sha256=sha256(upcoming),
-        photos_sha256=classifier.seen.digest if classifier.seen else None,
+        weights_sha256=sha256(weights),
+        photos_sha256=seen.digest if seen else None,
+        photos_whole=seen.is_known if seen else True,
         decoder=decoder,
     )
     try:
         write_text(folder / DESCRIPTION, description.model_dump_json(indent=2) + "\n")
     except OSError:  # a full disk, say
-        upcoming.unlink()
-        _upcoming(folder / DECODER).unlink(missing_ok=True)
+        for name in (WEIGHTS, DECODER, SEEN):
+            upcoming(folder / name).unlink(missing_ok=True)
         raise
-    upcoming.replace(folder / WEIGHTS)
-    if decoder is None:
-        (folder / DECODER).unlink(missing_ok=True)
-    else:
-        _upcoming(folder / DECODER).replace(folder / DECODER)
-    if classifier.seen is None:
-        (folder / SEEN).unlink(missing_ok=True)
-    else:
-        write_bytes(folder / SEEN, classifier.seen.content)
+    weights.replace(folder / WEIGHTS)
+    for name, is_written in ((DECODER, decoder), (SEEN, seen)):
+        if is_written is None:
+            (folder / name).unlink(missing_ok=True)
+            upcoming(folder / name).unlink(missing_ok=True)
+        else:
+            upcoming(folder / name).replace(folder / name)
     return folder
 
 
@@ -163,18 +169,24 @@ def load(folder: Path) -> "Classifier":
         recipe=description.architecture,
         folder=folder,
         decoder=_read_decoder(folder, description.decoder),
-        seen=_read_seen(folder, description),
+        seen=_seen(folder, description),
     )
 
 
 def seen_behind(weights: Path) -> Seen | None:
-    """The photos that weights were trained on, where they lie in their classifier's folder."""
+    """The photos that weights were trained on: as their classifier's folder tells, where they lie.
+
+    None where nothing tells that mitate trained them; where that is told and no more, a ``Seen``
+    that is not whole.
+    """
+    weights = weights.resolve()
     try:
         description = _read_description(weights.parent)
     except (ClassifierError, OSError):
-        return None
-    theirs = sha256(weights) == description.weights_sha256
-    return _read_seen(weights.parent, description) if theirs else None
+        description = None
+    if description is not None and sha256(weights) == description.weights_sha256:
+        return _seen(weights.parent, description)
+    return Seen((), whole=False) if _were_trained(weights) else None
 
 
 def libraries() -> dict[str, str]:
@@ -211,18 +223,31 @@ def _read_description(folder: Path) -> ClassifierFile:
         raise ClassifierError(f"{path} is not a description of a classifier: {why}") from exc
 
 
-def _read_seen(folder: Path, description: ClassifierFile) -> Seen | None:
-    digest = description.photos_sha256
-    return None if digest is None else Seen.read(folder / SEEN, digest)
+def _seen(folder: Path, description: ClassifierFile) -> Seen | None:
+    if description.photos_sha256 is not None:
+        places = (folder / SEEN, upcoming(folder / SEEN))
+        return Seen(Table(places, description.photos_sha256), description.photos_whole)
+    return Seen((), whole=False) if "training" in description.provenance else None
 
 
-def _upcoming(path: Path) -> Path:
-    return path.with_suffix(NEXT)
+def _were_trained(weights: Path) -> bool:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(weights, "pt") as file:
+            return TRAINED.items() <= (file.metadata() or {}).items()
+    except (SafetensorError, OSError):  # of another kind
+        return False
+
+
+def upcoming(path: Path) -> Path:
+    """Where a file lies until it is described."""
+    return path.with_suffix(NEXT + path.suffix)
 
 
 def _described(path: Path, digest: str) -> Path:
     """The weights that the description is of."""
-    there = [place for place in (path, _upcoming(path)) if place.is_file()]
+    there = [place for place in (path, upcoming(path)) if place.is_file()]
     if not there:
         raise WeightsError(f"{path.parent} has no {path.name}: copy the whole classifier folder")
     found = next((place for place in there if sha256(place) == digest), None)
@@ -276,11 +301,11 @@ def _read_decoder(folder: Path, description: DecoderFile | None) -> Decoder | No
     return decoder
 
 
-def _write_weights(network: nn.Module, path: Path) -> Path:
+def _write_weights(network: nn.Module, path: Path, metadata: dict[str, str] | None = None) -> Path:
     """Write a module's weights to where they lie until they are described."""
     from safetensors.torch import save_file
 
-    path = _upcoming(path)
+    path = upcoming(path)
     tensors: dict[str, Tensor] = {
         name: value.detach().cpu().contiguous().clone()
         for name, value in network.state_dict().items()
@@ -288,6 +313,6 @@ def _write_weights(network: nn.Module, path: Path) -> Path:
     with unfinished(path) as part:
         part.touch()
         rights = part.stat().st_mode
-        save_file(tensors, part)  # leaves a file that only its owner may read
+        save_file(tensors, part, metadata)  # leaves a file that only its owner may read
         part.chmod(rights)
     return path

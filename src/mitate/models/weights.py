@@ -1,8 +1,8 @@
 """Reading weights without running code, and fitting them to an architecture."""
 
+import _compat_pickle
 import hashlib
 import pickletools
-import zipfile
 from collections.abc import Iterator, Mapping
 from io import BufferedReader, BytesIO
 from pathlib import Path
@@ -22,6 +22,9 @@ OLDER_PICKLES = 5  # magic number, version, system, what was saved, and keys of 
 LARGEST_PICKLE = 1 << 26  # bytes; of a large network it is some hundred thousand
 REMEMBERING = ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT")
 REGISTERED = ("EXT1", "EXT2", "EXT4")  # numbers in a registry of names
+DATA = "data.pkl"  # what torch reads of a zip
+FRAME_HEAD = 9  # bytes: the opcode and the length
+PYTHON_3 = 3  # the first protocol of it alone
 COMPUTED = "(a name that it computes)"
 
 
@@ -68,18 +71,17 @@ def pickle_globals(path: Path) -> tuple[str, ...]:
     They are a help to judge a file by, and no proof: what is imported may import more.
 
     Raises:
-        ValueError: not the pickles that its head tells of, or one in a zip is too large.
+        ValueError: not the pickles that its head tells of, or one in a zip is too large;
+        RuntimeError: not a zip that torch reads.
     """
     with path.open("rb") as file:
         head = file.read(HEAD)
         if not begins_as_zip(head):
             file.seek(0)
             pickles = OLDER_PICKLES if is_of_older_torch(head) else 1
-            names = [found for _ in range(pickles) for found in _globals_of(file, pickles == 1)]
+            names = [found for _ in range(pickles) for found in _globals_of(file)]
             return tuple(dict.fromkeys(names))
-    with zipfile.ZipFile(path) as archive:
-        inner = _pickles_in(archive)
-        names = [found for one in inner for found in _globals_of(BytesIO(archive.read(one)))]
+    names = [found for one in _pickles_in(path) for found in _globals_of(BytesIO(one))]
     return tuple(dict.fromkeys(names))
 
 
@@ -93,15 +95,21 @@ def is_of_older_torch(content: bytes) -> bool:
     return OLDER in content[:HEAD]
 
 
-def _pickles_in(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    found = [one for one in archive.infolist() if one.filename.lower().endswith(".pkl")]
-    for one in found:
-        if one.file_size > LARGEST_PICKLE:
+def _pickles_in(path: Path) -> Iterator[bytes]:
+    """The pickles in a zip, as torch's own reader finds them, which is what runs them.
+
+    Another reader may see another archive: a zip may have two directories.
+    """
+    archive = torch._C.PyTorchFileReader(str(path))
+    found = [name for name in archive.get_all_records() if name.lower().endswith(".pkl")]
+    asked = [DATA] if DATA in map(str.lower, found) else []  # as torch asks, of whatever case
+    for name in dict.fromkeys([*asked, *found]):
+        size = archive.get_record_size(name)
+        if size > LARGEST_PICKLE:
             raise ValueError(
-                f"{one.filename} in it unpacks to {one.file_size >> 20} MB, where a network's is "
-                "under one"
+                f"{name} in it unpacks to {size >> 20} MB, where a network's is under one"
             )
-    return found
+        yield archive.get_record(name)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -116,19 +124,21 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_pth(path: Path) -> object:
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                _pickles_in(archive)
-    except (ValueError, zipfile.BadZipFile) as exc:
-        raise WeightsError(f"{path} is not a file of weights: {exc}") from exc
+        with path.open("rb") as file:
+            is_zip = begins_as_zip(file.read(HEAD))
+        for _ in _pickles_in(path) if is_zip else ():
+            pass  # none of them is too large
+    except (ValueError, RuntimeError) as exc:
+        raise WeightsError(f"{path} is not a file of weights: {_first_line(exc)}") from exc
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as exc:  # torch raises pickle, zip, EOF and runtime errors for a bad file
         strange = [name for name in _globals_or_none(path) if not _is_plain(name)]
         if strange:
             more = f" and {len(strange) - SHOWN} more" if len(strange) > SHOWN else ""
+            named = ", ".join(map(printable, strange[:SHOWN]))
             raise UnsafePickleError(
-                f"{path} is a pickle that would run code; it names {', '.join(strange[:SHOWN])}"
+                f"{path} is a pickle that would run code; it names {named}"
                 f"{more}. If you trust where it comes from: mitate convert {path.name} OUT "
                 "--trust-pickle SHA256"
             ) from exc
@@ -163,6 +173,15 @@ def _misfits(network: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[str]
             yield f"{word}: {', '.join(names[:SHOWN])}{more}"
 
 
+def printable(name: str) -> str:
+    """A name from a file of others', without what would move a terminal's cursor."""
+    return name if name.isprintable() else ascii(name)
+
+
+def _first_line(exc: Exception) -> str:
+    return (str(exc).splitlines() or [type(exc).__name__])[0]
+
+
 def _globals_or_none(path: Path) -> tuple[str, ...]:
     try:
         return pickle_globals(path)
@@ -176,22 +195,30 @@ def _is_plain(name: str) -> bool:
     )
 
 
-def _globals_of(file: BufferedReader | BytesIO, alone: bool = True) -> Iterator[str]:
+def _globals_of(file: BufferedReader | BytesIO) -> Iterator[str]:
     """Follow the two strings that STACK_GLOBAL takes from the stack, and the memo behind them.
 
-    What is on the stack but no string that was pushed last is None, and so is a memo's of it. A
-    pickle that is not ``alone`` may not come in frames: a frame can reach beyond its pickle, and
-    pickle's own reader goes on behind the one or behind the other.
+    What is on the stack but no string that was pushed last is None, and so is a memo's of it.
+
+    Raises:
+        ValueError: not a pickle, or one with a frame that reaches beyond it, behind which its
+        reader would go on with another.
     """
+    protocol, framed, last = 0, 0, 0
     pushed: list[str | None] = []
     memo: dict[Any, str | None] = {}
-    for opcode, argument, _ in pickletools.genops(file):
-        if opcode.name in ("GLOBAL", "INST"):
-            yield str(argument).replace(" ", ".")
+    for opcode, argument, place in pickletools.genops(file):
+        last = place or 0
+        if opcode.name == "PROTO":
+            protocol = int(argument or 0)
+        elif opcode.name == "FRAME":
+            framed = last + FRAME_HEAD + int(argument or 0)
+        elif opcode.name in ("GLOBAL", "INST"):
+            yield _imported(*str(argument).split(" ", 1), protocol=protocol)
         elif opcode.name == "STACK_GLOBAL":
             names = [name for name in pushed[-2:] if name is not None]
-            yield ".".join(names) if len(names) == 2 else COMPUTED
-        elif opcode.name in REGISTERED or (opcode.name == "FRAME" and not alone):
+            yield _imported(*names, protocol=protocol) if len(names) == 2 else COMPUTED
+        elif opcode.name in REGISTERED:
             yield COMPUTED
         if opcode.name in REMEMBERING:
             index = len(memo) if opcode.name == "MEMOIZE" else argument
@@ -202,3 +229,14 @@ def _globals_of(file: BufferedReader | BytesIO, alone: bool = True) -> Iterator[
             pushed.append(argument)
         elif opcode.name != "FRAME":
             pushed.clear()
+    if framed > last + 1:
+        raise ValueError("a frame in it reaches beyond the pickle")
+
+
+def _imported(module: str, name: str, *, protocol: int) -> str:
+    """What is imported under a name; in the older protocols Python 2's names are translated."""
+    if protocol < PYTHON_3 and (module, name) in _compat_pickle.NAME_MAPPING:
+        module, name = _compat_pickle.NAME_MAPPING[module, name]
+    elif protocol < PYTHON_3:
+        module = _compat_pickle.IMPORT_MAPPING.get(module, module)
+    return f"{module}.{name}"

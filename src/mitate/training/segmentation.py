@@ -18,7 +18,7 @@ from mitate.training.guidance import Guide
 from mitate.training.losses import summed
 from mitate.training.masks import LEVELS
 from mitate.training.overlaps import Overlaps
-from mitate.training.start import drawing
+from mitate.training.start import seeded_weights
 from mitate.training.task import Task
 
 REGION = "region"
@@ -187,7 +187,7 @@ def with_masks(
 def _new_decoder(classifier: Classifier, supervision: Supervision, seed: int) -> Decoder:
     height, width = classifier.preprocessing.size
     probe = torch.zeros(1, len(classifier.preprocessing.mean), height, width)
-    with drawing(seed):
+    with seeded_weights(seed):
         regions = supervision.names(classifier.class_names)
         return decoder_for(classifier.network, probe, regions)
 

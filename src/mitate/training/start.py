@@ -41,7 +41,7 @@ def start(
     model = model.removeprefix("timm:")
     fixed = {"img_size": list(size)} if _has_fixed_size(model) else {}
     arguments = {**fixed, **arguments}
-    with drawing(seed), warnings.catch_warnings():
+    with seeded_weights(seed), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*head.*made anew", category=MitateWarning)
         classifier = _from_weights(model, weights, class_names, arguments)
         pretrained = classifier is not None
@@ -55,7 +55,7 @@ def start(
 
 
 @contextmanager
-def drawing(seed: int) -> Iterator[None]:
+def seeded_weights(seed: int) -> Iterator[None]:
     """Seed what new weights are drawn from, on the CPU, and put it back afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
