@@ -13,6 +13,7 @@ from mitate.cli.audit import (
 )
 from mitate.cli.parsing import Device, Json, check_masks_for, options_of
 from mitate.cli.tables import print_json, print_table, tell, tell_what_to_know
+from mitate.data.wording import counted
 from mitate.files import check_folder
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _print_rivals(done: "Rivals") -> None:
         for one in done.differences
     ]
     maps = [next(one.name for one in a.entrants if not one.is_control) for a in done.audits]
-    title = f"{len(done.moved)} images; first: {maps[0]}, second: {maps[1]}"
+    title = f"{counted(len(done.moved), 'image')}; first: {maps[0]}, second: {maps[1]}"
     columns = ("metric", "first", "second", "difference, better above 0", "")
     print_table(columns, rows, title=title)
     for name, audit in zip(("first", "second"), done.audits, strict=True):

@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from mitate.cli.tables import tell
+from mitate.data.wording import counted
 from mitate.files import check_folder
 
 
@@ -35,5 +36,6 @@ def convert(
 
     check_folder(out)
     classifier = convert_pickle(source, out, trust=trust_pickle, classes=classes)
-    tell(f"{out}: a classifier of {len(classifier.class_names)} classes; try mitate layers {out}")
+    classes_told = counted(len(classifier.class_names), "class")
+    tell(f"{out}: a classifier of {classes_told}; try mitate layers {out}")
     return 0

@@ -17,6 +17,7 @@ from mitate.cli.parsing import (
     options_of,
 )
 from mitate.cli.tables import number, print_json, print_table, tell
+from mitate.data.wording import counted
 from mitate.files import check_folder
 
 SOME_FAILED = 3
@@ -82,7 +83,6 @@ def explain(
     """
     from mitate.data.records import Record
     from mitate.data.regions import regions_told
-    from mitate.data.wording import counted
     from mitate.jobs.explaining import Style, explain_photos
     from mitate.jobs.photos import evenly, gather, open_masks
     from mitate.models.classifier import Classifier
@@ -156,8 +156,8 @@ def print_places(comparison: "Comparison") -> None:  # type: ignore[name-defined
     ]
     area = comparison.area()
     title = (
-        f"Share of the map's energy on the mask, {area.images} photos; the masks cover "
-        f"{area.mean:.3f} of them"
+        f"Share of the map's energy on the mask, {counted(area.images, 'photo')}; the masks "
+        f"cover {area.mean:.3f} of them"
     )
     left_out = ("left out",) if gaps else ()
     print_table(("method", "layer", "share", "95 % interval", *left_out, ""), rows, title=title)

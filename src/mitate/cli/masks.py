@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from mitate.cli.explain import SOME_FAILED
 from mitate.cli.parsing import Device, Fusion, Json, Out, check_masks_for
 from mitate.cli.tables import number, print_json, tell
+from mitate.data.wording import counted
 from mitate.files import check_folder
 
 
@@ -78,7 +79,8 @@ def masks(
         print_json(made.as_dict())
     else:
         beside = f"beside {len(made.kept)} kept, " if made.kept else ""
-        print(f"{made.number} masks in {out}, {beside}at a threshold of {made.threshold:.2f}")
+        drawn = counted(made.number, "mask")
+        print(f"{drawn} in {out}, {beside}at a threshold of {made.threshold:.2f}")
         if made.judged:
             found = f"Dice {number(made.dice)}, IoU {number(made.iou)}"
             print(f"{found} on {made.judged} true masks")

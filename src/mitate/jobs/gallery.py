@@ -12,6 +12,7 @@ from PIL import Image
 from mitate.auditing.comparison import Comparison, mask_batch
 from mitate.data.masks import Masks
 from mitate.data.records import Record
+from mitate.data.wording import counted
 from mitate.drawing.colour import OPACITY, heat
 from mitate.errors import ImageError, UsageError
 from mitate.explain.explainer import Explainer
@@ -109,7 +110,7 @@ def build_report(
         failures += missed
         notices = notices if energy else (*notices, UNMARKED)
     report = Report(
-        title=title or f"{_architecture(classifier)} on {len(predicted)} photos",
+        title=title or f"{_architecture(classifier)} on {counted(len(predicted), 'photo')}",
         subtitle=_subtitle(cases),
         facts=_facts(classifier, len(predicted)),
         class_names=names,
@@ -321,7 +322,7 @@ def _facts(classifier: Classifier, photos: int) -> tuple[tuple[str, str], ...]:
         ("classes", str(len(classifier.class_names))),
         ("input", f"{width} x {height} px, {classifier.preprocessing.resize}"),
         *_training_facts(classifier.provenance.get("training") or {}),
-        ("reported on", f"{photos} photos"),
+        ("reported on", counted(photos, "photo")),
         ("torch", torch.__version__),
     )
 

@@ -21,6 +21,7 @@ from mitate.auditing.reasons.places import Place, border_share, place_of
 from mitate.auditing.reasons.regions import hot_region, peaks_in
 from mitate.data.masks import Masks
 from mitate.data.records import Record
+from mitate.data.wording import counted
 from mitate.errors import UsageError
 from mitate.explain.explainer import Explainer
 from mitate.explain.inputs import prepare
@@ -73,7 +74,7 @@ class ConfusedPair:
     @property
     def words(self) -> str:
         """What was found, as one sentence."""
-        images = "1 image" if len(self.members) == 1 else f"{len(self.members)} images"
+        images = counted(len(self.members), "image")
         said = f"{percent(self.share)} of {self.true!r} ({images}) is taken for {self.predicted!r}"
         if self.place is None:
             return f"{said}; no part of the maps stands out"

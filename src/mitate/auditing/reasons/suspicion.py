@@ -12,6 +12,7 @@ from mitate.auditing.reasons.groups import Group
 from mitate.auditing.reasons.numbers import percent
 from mitate.auditing.reasons.patterns import Pattern
 from mitate.auditing.reasons.places import Place
+from mitate.data.wording import counted
 
 MARGIN = 0.1  # how far the region's flips must surely lie above those of random places
 SMALL = 0.25  # a region that covers more of the image tells no place
@@ -61,7 +62,7 @@ def spared(marked: Interval | None) -> bool:
 def missing_before_pattern(group: Group) -> str:
     """The first thing but the pattern that keeps a group from being found; empty where none is."""
     if len(group.members) < FEWEST:
-        return f"{_images(len(group.members))}, and it takes {FEWEST} to judge"
+        return f"{counted(len(group.members), 'image')}, and it takes {FEWEST} to judge"
     if group.place is None:
         return "no part of the maps stands out"
     if group.area > SMALL:
@@ -99,10 +100,6 @@ def missing_pattern(marked: Interval | None, found: Pattern | None) -> str:
     if marked is None:
         return f"{said}; masks would tell more"
     return f"{said}, and the masks mark as much of it as of the image"
-
-
-def _images(number: int) -> str:
-    return "1 image" if number == 1 else f"{number} images"
 
 
 def ranked(groups: Sequence[Group]) -> tuple[Group, ...]:
