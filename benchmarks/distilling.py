@@ -48,15 +48,21 @@ class Parts:
         preprocessing: of the network that is taught.
         generator: of what is drawn.
         opened: the pictures that were opened before.
+        side: pixels of a part, as the network sees it.
+        least: of a picture, the least area in a part.
+        turned: upside down and on its side too, lighter and darker.
     """
 
     pools: Pools
     preprocessing: Preprocessing
     generator: np.random.Generator
     opened: dict[Path, Image.Image]
+    side: int = SIDE
+    least: float = LEAST
+    turned: bool = False
 
     def batch(self, number: int) -> Tensor:
-        """So many parts (number, 3, SIDE, SIDE), normalised."""
+        """So many parts (number, 3, side, side), normalised."""
         return torch.stack([self._part(self.pools[n % len(self.pools)]) for n in range(number)])
 
     def _part(self, pool: Sequence[Path]) -> Tensor:
@@ -64,16 +70,21 @@ class Parts:
         if path not in self.opened:
             self.opened[path] = _small(read_image(path))
         picture, uniform = self.opened[path], self.generator.uniform
-        area, aspect = uniform(LEAST, 1), np.exp(uniform(-0.3, 0.3))
+        area, aspect = uniform(self.least, 1), np.exp(uniform(-0.3, 0.3))
         width, height = (
             min(1.0, np.sqrt(area * ratio)) * side
             for side, ratio in zip(picture.size, (aspect, 1 / aspect), strict=True)
         )
         left, top = uniform(0, picture.width - width), uniform(0, picture.height - height)
         box = (left, top, left + width, top + height)
-        part = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box))
+        part = np.asarray(picture.resize((self.side, self.side), Image.Resampling.BILINEAR, box))
         part = part[:, ::-1] if uniform() < 0.5 else part
-        return self.preprocessing.normalize(part)
+        if self.turned:
+            part = part[::-1] if uniform() < 0.5 else part
+            part = part.transpose(1, 0, 2) if uniform() < 0.5 else part
+            light = (part - 128.0) * uniform(0.8, 1.2) + 128 + uniform(-20, 20)
+            part = light.clip(0, 255).astype(np.uint8)
+        return self.preprocessing.normalize(np.ascontiguousarray(part))
 
 
 def taught(
