@@ -43,7 +43,7 @@ SEEN = "trained_on.csv"
 # the old classifier, or the new one with its files called so, and never neither.
 NEXT = ".next"
 # In the weights' own file, so that a copy of it alone tells that there were photos.
-TRAINED = {"mitate": "trained"}
+TRAINED = {"format": "pt", "mitate": "trained"}  # others ask for the format where a file tells more
 VERSION = 1
 
 
