@@ -69,36 +69,51 @@ class Evidence:
     Attributes:
         classifier: what is explained.
         inputs: the preprocessed images.
-        classes: the explained classes.
-        forward: the tapped forward of the images.
-        derivatives: the scores, and their gradients at all the forward's places.
-        index: which of the forward's places.
-        place: that layer.
-        grid: where its spatial axes are.
-        score: from logits (b, n) and classes (b, k) to what is differentiated (b, k).
+        derivatives: the tapped forward, the scores, and their gradients at all its places.
+        looked_at: all these places, each with its grid.
+        index: which of them.
         batch_size: masked forwards in one batch.
         seed: of random methods.
         traces: graphs of the network from a layer on that were traced before.
         advance: told how many forwards were run.
-        looked_at: all the forward's layers, each with its grid.
         quick: as ``Scorer`` has it.
     """
 
     classifier: Classifier
     inputs: Float[Tensor, "b channels *pixels"]
-    classes: Int[Tensor, "b k"]
-    forward: TappedForward
     derivatives: Derivatives
+    looked_at: Sequence[tuple[Place, Grid]]
     index: int
-    place: Place
-    grid: Grid
-    score: Score
     batch_size: int
     seed: int
     traces: dict[Any, Traced | None] = field(default_factory=dict)
     advance: Advance = field(default=lambda forwards: None)
-    looked_at: Sequence[tuple[Place, Grid]] = ()
     quick: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def forward(self) -> TappedForward:
+        """The tapped forward of the images."""
+        return self.derivatives.forward
+
+    @property
+    def classes(self) -> Int[Tensor, "b k"]:
+        """The explained classes."""
+        return self.derivatives.classes
+
+    @property
+    def score(self) -> Score:
+        """From logits (b, n) and classes (b, k) to what is differentiated (b, k)."""
+        return self.derivatives.score
+
+    @property
+    def place(self) -> Place:
+        """The layer."""
+        return self.looked_at[self.index][0]
+
+    @property
+    def grid(self) -> Grid:
+        """Where the layer's spatial axes are."""
+        return self.looked_at[self.index][1]
 
     def given(self, needs: Sequence[str]) -> list[Any]:
         """What a method needs, in its order."""

@@ -370,26 +370,20 @@ class Explainer:
     ) -> list[Evidence]:
         """That of each layer that the method looks at; one for all where it joins them."""
         looked_at = self.places.looked_at(places, inputs, forward)
-        score = self.contrast or plain_score
-        derivatives = Derivatives(forward, classes, score)
+        derivatives = Derivatives(forward, classes, self.contrast or plain_score)
         evidence = [
             Evidence(
                 self.classifier,
                 inputs,
-                classes,
-                forward,
                 derivatives,
+                looked_at,
                 index,
-                place,
-                grid,
-                score,
                 self._batch(inputs),
                 self.seed,
                 self._traces,
-                looked_at=looked_at,
                 quick=self._quick,
             )
-            for index, (place, grid) in enumerate(looked_at)
+            for index in range(len(looked_at))
         ]
         return evidence[:1] if self.method.joins_layers else evidence
 

@@ -17,7 +17,7 @@ from mitate.data.dataset import read_dataset
 from mitate.data.decoding import find_images, read_image, visible
 from mitate.data.masks import WITHOUT, Masks
 from mitate.data.records import Record, label_of
-from mitate.data.seen import TRAIN, VALID
+from mitate.data.seen import TRAIN, VALID, Seen
 from mitate.data.tables import TABLE_SUFFIXES, table_in
 from mitate.data.wording import counted
 from mitate.errors import ImageError, UsageError
@@ -313,7 +313,7 @@ def _set_aside(
     seen = classifier.seen
     if seen is None:
         return list(records), ()
-    unknown = () if seen.is_known else (UNKNOWN,)
+    unknown = _not_known(seen)
     sides = [seen.side_of(record.path) for record in records]
     if TRAIN not in sides:
         return list(records), unknown
@@ -336,10 +336,14 @@ def learnt_from(records: Sequence[Record], classifier: Classifier) -> tuple[str,
     seen = classifier.seen
     if seen is None:
         return ()
-    unknown = () if seen.is_known else (UNKNOWN,)
+    unknown = _not_known(seen)
     learnt = sum(seen.side_of(record.path) == TRAIN for record in records)
     if not learnt:
         return unknown
     name = classifier.folder or classifier.provenance.get("weights") or classifier.reference
     told = f"{counted(learnt, 'photo')} of the {len(records)} judged are such as {name} was trained"
     return (f"{told} on.", *unknown)
+
+
+def _not_known(seen: Seen) -> tuple[str, ...]:
+    return () if seen.is_known else (UNKNOWN,)

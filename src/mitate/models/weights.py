@@ -81,8 +81,9 @@ def pickle_globals(path: Path) -> tuple[str, ...]:
             pickles = OLDER_PICKLES if is_of_older_torch(head) else 1
             names = [found for _ in range(pickles) for found in _globals_of(file)]
             return tuple(dict.fromkeys(names))
-    names = [found for one in _pickles_in(path) for found in _globals_of(BytesIO(one))]
-    return tuple(dict.fromkeys(names))
+    archive, inner = _opened(path)
+    contents = (BytesIO(archive.get_record(name)) for name in inner)
+    return tuple(dict.fromkeys(found for one in contents for found in _globals_of(one)))
 
 
 def begins_as_zip(content: bytes) -> bool:
@@ -95,21 +96,22 @@ def is_of_older_torch(content: bytes) -> bool:
     return OLDER in content[:HEAD]
 
 
-def _pickles_in(path: Path) -> Iterator[bytes]:
-    """The pickles in a zip, as torch's own reader finds them, which is what runs them.
+def _opened(path: Path) -> tuple[Any, list[str]]:
+    """A zip and the pickles in it, as torch's own reader finds them, which is what runs them.
 
     Another reader may see another archive: a zip may have two directories.
     """
     archive = torch._C.PyTorchFileReader(str(path))
     found = [name for name in archive.get_all_records() if name.lower().endswith(".pkl")]
     asked = [DATA] if DATA in map(str.lower, found) else []  # as torch asks, of whatever case
-    for name in dict.fromkeys([*asked, *found]):
+    names = list(dict.fromkeys([*asked, *found]))
+    for name in names:
         size = archive.get_record_size(name)
         if size > LARGEST_PICKLE:
             raise ValueError(
                 f"{name} in it unpacks to {size >> 20} MB, where a network's is under one"
             )
-        yield archive.get_record(name)
+    return archive, names
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -126,8 +128,8 @@ def _read_pth(path: Path) -> object:
     try:
         with path.open("rb") as file:
             is_zip = begins_as_zip(file.read(HEAD))
-        for _ in _pickles_in(path) if is_zip else ():
-            pass  # none of them is too large
+        if is_zip:
+            _opened(path)
     except (ValueError, RuntimeError) as exc:
         raise WeightsError(f"{path} is not a file of weights: {_first_line(exc)}") from exc
     try:
