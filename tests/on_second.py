@@ -122,7 +122,7 @@ class TestPhotos:
         for place, classifier in enumerate((here, there)):
             done = explain_photos(
                 classifier,
-                gather([marked / "images"], tiny.NAMES),
+                gather([marked / "images"], tiny.NAMES).records,
                 tmp_path / str(place),
                 methods=("gradcam", "glance", "rise"),
                 options={"samples": 12},
@@ -135,7 +135,7 @@ class TestPhotos:
 
     @LONG
     def test_report_and_masks(self, there, marked, tmp_path):
-        records = gather([marked / "images"], tiny.NAMES)
+        records = gather([marked / "images"], tiny.NAMES).records
         known = {"masks": open_masks(marked / "masks", marked / "photos"), "shown": False}
         report, failures = build_report(there, records, mask_value=2, **known)
         assert report

@@ -224,6 +224,14 @@ class TestExplain:
         assert done.code == 3
         assert f"skipped: {long} does not exist" in done.err
 
+    def test_a_photo_that_a_table_lists_in_vain_is_missed(self, mitate, ref, photos, tmp_path):
+        table = tmp_path / "list.csv"
+        there = next(iter((photos / "blast").iterdir()))
+        table.write_text(f"path\n{there}\ngone.png\n", encoding="utf-8")
+        done = mitate("explain", ref, table, "-o", tmp_path / "out")
+        assert done.code == 3
+        assert "1 image listed in list.csv cannot be found and is left out: gone.png" in done.err
+
 
 class TestWhereResultsGo:
     """What cannot be written is told before the work."""

@@ -33,7 +33,9 @@ def folder(tmp_path):
 def explain(classifier, source, out, **settings):
     settings = {"methods": ("gradcam",), "shown": False, **settings}
     sources = source if isinstance(source, list) else [source]
-    return explain_photos(classifier, gather(sources, classifier.class_names), out, **settings)
+    return explain_photos(
+        classifier, gather(sources, classifier.class_names).records, out, **settings
+    )
 
 
 def rows(path):

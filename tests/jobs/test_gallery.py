@@ -145,7 +145,7 @@ def test_labels_that_are_no_class_count_as_unknown(tmp_path):
 def test_bad_photos_are_told(fitted, tmp_path):
     classifier, data = fitted
     (tmp_path / "text.jpg").write_text("no picture")
-    records = gather([data / "blast", tmp_path / "text.jpg"], classifier.class_names)
+    records = gather([data / "blast", tmp_path / "text.jpg"], classifier.class_names).records
     report, failures = build_report(classifier, records, shown=False)
     assert len(failures) == 1
     assert failures[0] in report.notices
@@ -160,7 +160,7 @@ def test_where_the_maps_lie(fitted, tmp_path):
     for path in sorted((data / "blast").glob("*.png"))[:7]:
         Image.fromarray(mask).save(tmp_path / path.name)
     Image.new("L", (3, 3)).save(tmp_path / "0006.png")
-    records = gather([data / "blast"], classifier.class_names)
+    records = gather([data / "blast"], classifier.class_names).records
     masks = MaskIndex.open(tmp_path)
     report, failures = build_report(
         classifier, records, methods=("gradcam", "Edges"), masks=masks, region="left", shown=False
@@ -188,7 +188,7 @@ def test_photos_without_energy_are_counted(fitted, tmp_path, monkeypatch):
     classifier, data = fitted
     for path in (data / "blast").glob("*.png"):
         Image.new("L", (40, 30), 255).save(tmp_path / path.name)
-    records = gather([data / "blast"], classifier.class_names)
+    records = gather([data / "blast"], classifier.class_names).records
     report, _ = build_report(classifier, records, masks=MaskIndex.open(tmp_path), shown=False)
     assert [row.left_out for row in report.energy] == [2, 2, 2, 2]
 
@@ -196,7 +196,7 @@ def test_photos_without_energy_are_counted(fitted, tmp_path, monkeypatch):
 def test_masks_of_other_photos_are_no_energy(fitted, tmp_path):
     classifier, data = fitted
     Image.new("L", (40, 30), 255).save(tmp_path / "other.png")
-    records = gather([data / "blast"], classifier.class_names)
+    records = gather([data / "blast"], classifier.class_names).records
     report, _ = build_report(classifier, records, masks=MaskIndex.open(tmp_path), shown=False)
     assert report.energy == ()
     assert report.notices[0].startswith("no photo has a mask with anything in it")
@@ -216,12 +216,14 @@ def test_masks_of_other_photos_are_no_energy(fitted, tmp_path):
 def test_what_cannot_be_reported(fitted, settings, words):
     classifier, data = fitted
     with pytest.raises(UsageError, match=words):
-        build_report(classifier, gather([data], classifier.class_names), shown=False, **settings)
+        build_report(
+            classifier, gather([data], classifier.class_names).records, shown=False, **settings
+        )
 
 
 def test_options_and_style_reach_the_maps(fitted):
     classifier, data = fitted
-    records = gather([data / "blast"], classifier.class_names)
+    records = gather([data / "blast"], classifier.class_names).records
 
     def first_map(**settings):
         settings = {"methods": ("centre",), "layer": "stages.1", **settings}
@@ -242,7 +244,7 @@ def test_options_and_style_reach_the_maps(fitted):
 
 def test_no_gallery_is_a_report_too(fitted):
     classifier, data = fitted
-    records = gather([data], classifier.class_names)
+    records = gather([data], classifier.class_names).records
     report, _ = build_report(classifier, records, right=0, wrong=0, shown=False)
     assert report.subtitle == ""
     assert not [case for case in report.cases if case.verdict == "right"]
@@ -253,7 +255,7 @@ def test_a_network_that_gives_nan_is_reported_with_flags(fitted):
     broken = tiny.classifier()
     with torch.no_grad():
         broken.network.head.fc.weight.fill_(math.nan)
-    records = gather([fitted[1]], broken.class_names)
+    records = gather([fitted[1]], broken.class_names).records
     report, _ = build_report(broken, records, shown=False)
     assert report.cases[0].maps[0].flag.startswith("not finite")
     assert "NaN" not in json.dumps(render_report(report))

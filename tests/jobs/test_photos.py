@@ -53,7 +53,7 @@ def table(tmp_path):
 class TestGather:
     def test_a_photo_that_several_sources_hold_is_taken_once(self, folder, monkeypatch):
         monkeypatch.chdir(folder)
-        found = gather([folder / "正常" / "0001.png", "blast", folder], NAMES)
+        found = gather([folder / "正常" / "0001.png", "blast", folder], NAMES).records
         names = [f"{record.path.parent.name}/{record.path.name}" for record in found]
         assert names == ["正常/0001.png", "blast/0000.png", "blast/0001.png", "正常/0000.png"]
 
@@ -68,11 +68,10 @@ class TestGather:
         for path in (tmp_path / "data").rglob("0001.png"):
             if path.parts[-3:-1] != ("train", "a"):
                 path.unlink()
-        beside: list[Record] = []
-        found = gather([tmp_path / "data"], ("a", "b"), split="train", beside=beside)
-        assert {record.split for record in found} == {"train"}
-        assert {record.split for record in beside} == {"train", "valid"}
-        masks = open_masks(tmp_path / "masks", beside)
+        found = gather([tmp_path / "data"], ("a", "b"), split="train")
+        assert {record.split for record in found.records} == {"train"}
+        assert {record.split for record in found.whole} == {"train", "valid"}
+        masks = open_masks(tmp_path / "masks", found.whole)
         only = tmp_path / "data" / "train" / "a"
         assert masks.find(only / "0001.png").name == "0001.png"
         with pytest.raises(DataError, match="may be the mask of"):
@@ -80,9 +79,17 @@ class TestGather:
 
     def test_of_two_mentions_the_one_that_tells_more(self, table):
         photo = table.parent / "a" / "0001.png"
-        (record,) = gather([photo, table, photo], NAMES, split="valid")[:1]
+        (record,) = gather([photo, table, photo], NAMES, split="valid").records[:1]
         assert (record.path, record.label, record.split) == (photo, "blast", "valid")
-        assert len(gather([photo, table], NAMES)) == 4
+        assert len(gather([photo, table], NAMES).records) == 4
+
+    def test_what_a_table_lists_in_vain_is_told(self, table):
+        with table.open("a", encoding="utf-8") as file:
+            file.write("a/gone.png,blast\n")
+        found = gather([table], NAMES)
+        assert found.missing == ("a/gone.png",)
+        assert any("a/gone.png" in line for line in found.notices)
+        assert len(found.records) == len(gather([table], NAMES).whole)
 
     def test_an_address_of_the_web(self):
         with pytest.raises(UsageError, match="https://a.org/leaf.jpg is an address of the web"):
@@ -90,37 +97,42 @@ class TestGather:
 
     def test_a_table_of_paths_alone(self, folder):
         (folder / "some.csv").write_text("path\nblast/0001.png\n", encoding="utf-8")
-        (record,) = gather([folder / "some.csv"], NAMES)
+        (record,) = gather([folder / "some.csv"], NAMES).records
         assert (record.path, record.label) == (folder / "blast" / "0001.png", None)
         found, notices = reported(folder / "some.csv", tiny.classifier(NAMES))
         assert found == [record]
         assert not notices
 
     def test_a_photo(self, folder):
-        (record,) = gather([folder / "blast" / "0000.png"], NAMES)
+        (record,) = gather([folder / "blast" / "0000.png"], NAMES).records
         assert (record.path.name, record.label) == ("0000.png", "blast")
 
     def test_the_folder_is_the_label_only_where_it_is_a_class(self, folder):
-        assert [r.label for r in gather([folder], NAMES)] == ["blast", "blast", "正常", "正常"]
-        assert {r.label for r in gather([folder], ("rust",))} == {None}
-        assert {r.label for r in gather([folder], NAMES, label="blast")} == {"blast"}
+        assert [r.label for r in gather([folder], NAMES).records] == [
+            "blast",
+            "blast",
+            "正常",
+            "正常",
+        ]
+        assert {r.label for r in gather([folder], ("rust",)).records} == {None}
+        assert {r.label for r in gather([folder], NAMES, label="blast").records} == {"blast"}
 
     def test_the_folder_of_a_photo_named_without_it(self, folder, monkeypatch):
         monkeypatch.chdir(folder / "正常")
-        assert gather(["0000.png"], NAMES)[0].label == "正常"
+        assert gather(["0000.png"], NAMES).records[0].label == "正常"
 
     def test_a_data_set_by_its_table_or_its_folder(self, table):
         for source in (table, table.parent):
-            found = gather([source], NAMES, split="valid")
+            found = gather([source], NAMES, split="valid").records
             assert [record.label for record in found] == ["blast", "正常"]
 
     def test_split_folders(self, tmp_path):
         tiny.photos(tmp_path, {"train/blast": 2, "valid/blast": 3, "valid/正常": 1})
-        assert len(gather([tmp_path], NAMES, split="valid")) == 4
-        assert len(gather([tmp_path], NAMES)) == 6
+        assert len(gather([tmp_path], NAMES, split="valid").records) == 4
+        assert len(gather([tmp_path], NAMES).records) == 6
 
     def test_what_is_missing_is_left_to_whoever_opens_it(self, folder):
-        found = gather([folder / "blast" / "0000.png", folder / "missing.jpg"], NAMES)
+        found = gather([folder / "blast" / "0000.png", folder / "missing.jpg"], NAMES).records
         assert len(found) == 2
         with pytest.raises(ImageError, match=r"missing\.jpg does not exist"):
             open_shot(found[1], "x", preprocessing=INPUT, failures=[])

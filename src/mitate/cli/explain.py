@@ -81,7 +81,6 @@ def explain(
         device: cpu, cuda, cuda:1 or another; auto is a CUDA GPU where there is one.
         json: print the predictions as JSON.
     """
-    from mitate.data.records import Record
     from mitate.data.regions import regions_told
     from mitate.jobs.explaining import Style, explain_photos
     from mitate.jobs.photos import evenly, gather, open_masks
@@ -91,12 +90,9 @@ def explain(
     check_masks_for(masks, mask_value=mask_value)
     check_folder(out)
     classifier = Classifier.load(ref).to(device)
-    notices, whole = list[str](), list[Record]()
-    found = gather(
-        images, classifier.class_names, label=label, split=split, notices=notices, beside=whole
-    )
-    records, opened = evenly(found, limit), open_masks(masks, whole)
-    notices += regions_told(opened, [record.path for record in records], mask_value)
+    found = gather(images, classifier.class_names, label=label, split=split)
+    records, opened = evenly(found.records, limit), open_masks(masks, found.whole)
+    told = regions_told(opened, [record.path for record in records], mask_value)
     explained = explain_photos(
         classifier,
         records,
@@ -116,7 +112,7 @@ def explain(
         batch_size=batch_size,
         seed=seed,
     )
-    for line in (*notices, *explained.notices):
+    for line in (*found.notices, *told, *explained.notices):
         tell(f"note: {line}")
     for line in explained.failures:
         tell(f"skipped: {line}")
@@ -134,7 +130,7 @@ def explain(
         )
     if not explained.predictions:
         return 1
-    return SOME_FAILED if explained.failures else 0
+    return SOME_FAILED if explained.failures or found.missing else 0
 
 
 def print_places(comparison: "Comparison") -> None:  # type: ignore[name-defined]  # noqa: F821

@@ -36,12 +36,16 @@ class Record:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Records with naturally sorted class names, and notices in plain sentences."""
+    """Records with naturally sorted class names, and notices in plain sentences.
+
+    ``missing`` are the pictures that a table lists and that are not there.
+    """
 
     root: Path
     records: tuple[Record, ...]
     class_names: tuple[str, ...]
     notices: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.records)

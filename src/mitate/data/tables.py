@@ -72,7 +72,7 @@ def read_listed(path: Path, *, group: str | None = None, labelled: bool = True) 
     table = read_table(path, ("path", "label") if labelled else ("path",))
     column = _group_column(table, group)
     notices: list[str] = []
-    rows = _present_rows(table, notices)
+    rows, missing = _present_rows(table, notices)
     masks = _masks(table, rows, notices)
     records = tuple(
         Record(
@@ -85,7 +85,7 @@ def read_listed(path: Path, *, group: str | None = None, labelled: bool = True) 
         for row, image in rows
     )
     _check_groups(path, records)
-    return Dataset(path.parent, records, class_names_of(records), tuple(notices))
+    return Dataset(path.parent, records, class_names_of(records), tuple(notices), missing)
 
 
 def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
@@ -146,11 +146,13 @@ def _group_column(table: Table, group: str | None) -> str | None:
     return _column(group)
 
 
-def _present_rows(table: Table, notices: list[str]) -> list[tuple[Row, Path]]:
-    """The rows whose picture is there, each picture once."""
+def _present_rows(
+    table: Table, notices: list[str]
+) -> tuple[list[tuple[Row, Path]], tuple[str, ...]]:
+    """The rows whose picture is there, each picture once, and the pictures that are not there."""
     root = table.path.parent
     found = [(row, locate(root, row["path"])) for row in table.rows]
-    missing = [row["path"] or f"line {row.line}" for row, image in found if image is None]
+    missing = tuple(row["path"] or f"line {row.line}" for row, image in found if image is None)
     if len(missing) == len(found):
         raise DataError(
             f"None of the {counted(len(missing), 'image')} in {table.path} is there, such as"
@@ -162,7 +164,8 @@ def _present_rows(table: Table, notices: list[str]) -> list[tuple[Row, Path]]:
             f"{counted(len(missing), 'image')} listed in {table.path.name} cannot be found and"
             f" {verb} left out: {some_of(missing)}."
         )
-    return _unique([(row, image) for row, image in found if image is not None], notices)
+    there = [(row, image) for row, image in found if image is not None]
+    return _unique(there, notices), missing
 
 
 def _unique(rows: list[tuple[Row, Path]], notices: list[str]) -> list[tuple[Row, Path]]:

@@ -16,7 +16,7 @@ from mitate.data.checking import readable
 from mitate.data.dataset import read_dataset
 from mitate.data.decoding import find_images, read_image, visible
 from mitate.data.masks import WITHOUT, Masks
-from mitate.data.records import Record, label_of
+from mitate.data.records import Dataset, Record, label_of
 from mitate.data.seen import TRAIN, VALID, Seen
 from mitate.data.tables import TABLE_SUFFIXES, table_in
 from mitate.data.wording import counted
@@ -43,22 +43,35 @@ class Shot:
     around: np.ndarray | None = None
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """Photos that were found.
+
+    Attributes:
+        records: those that were asked for.
+        whole: all of them, of whatever split.
+        notices: what the readers of data sets have to tell.
+        missing: pictures that data sets list and that are not there.
+    """
+
+    records: list[Record]
+    whole: list[Record]
+    notices: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
 def gather(
     sources: Sequence[str | Path],
     class_names: Sequence[str],
     *,
     label: str | None = None,
     split: str | None = None,
-    notices: list[str] | None = None,
-    beside: list[Record] | None = None,
-) -> list[Record]:
+) -> Gathered:
     """Records of images, folders and data sets (a CSV or a folder with index.csv).
 
     The true class is the CSV's, ``label`` where given, or the image's folder where that is a class.
     An image that does not exist is a record like any other: whoever opens it tells. One that
-    several sources hold is taken once. What the reader of a data set has to tell, such as of photos
-    that are listed and not there, goes to ``notices``; all records, of whatever split, to
-    ``beside``.
+    several sources hold is taken once.
 
     Raises:
         DataError: a folder without pictures; UsageError: an unknown label, an address of the web or
@@ -69,8 +82,9 @@ def gather(
         many = "the name of several classes" if label in class_names else "no class"
         raise UsageError(f"{label!r} is {many} of this classifier; its classes: {known}")
     records: dict[str, Record] = {}
-    for place in map(Path, sources):
-        for record in _records(place, class_names, split, notices):
+    read = [_read(place, class_names, split) for place in map(Path, sources)]
+    for dataset in read:
+        for record in dataset.records:
             photo = os.path.realpath(record.path)
             if photo not in records or _told(record) > _told(records[photo]):
                 records[photo] = record
@@ -79,9 +93,11 @@ def gather(
     if not chosen:
         where = f" in the split {split}: give a data set that has one" if split else ": name some"
         raise UsageError(f"there is no photo to explain{where}")
-    if beside is not None:
-        beside += named
-    return chosen
+    notices, missing = (
+        tuple(line for dataset in read for line in getattr(dataset, told))
+        for told in ("notices", "missing")
+    )
+    return Gathered(chosen, named, notices, missing)
 
 
 def _told(record: Record) -> int:
@@ -207,7 +223,7 @@ def open_masks(source: str | Path | None, photos: str | Path | Sequence[Record])
     if isinstance(photos, str | Path):
         place = Path(photos)
         whole = read_dataset(place, labelled=False).records if _is_dataset(place) else ()
-        photos = whole or gather([place], ())
+        photos = whole or gather([place], ()).records
     return regions.open_masks(source, [record.path for record in photos])
 
 
@@ -224,7 +240,7 @@ def reported(
         UsageError: no image in the split.
     """
     if not _is_dataset(data):
-        photos = gather([data], classifier.class_names, split=split)
+        photos = gather([data], classifier.class_names, split=split).records
         return photos, learnt_from(photos, classifier)
     dataset = read_dataset(data, labelled=False)
     notices = dataset.notices + tuple(strange(dataset.class_names, classifier.class_names))
@@ -264,20 +280,17 @@ def one_a_class(records: Sequence[Record]) -> list[Record]:
     return list(first.values())
 
 
-def _records(
-    source: Path, class_names: Sequence[str], split: str | None, notices: list[str] | None
-) -> Sequence[Record]:
+def _read(source: Path, class_names: Sequence[str], split: str | None) -> Dataset:
+    """A source of photos, whichever it is."""
     if address := re.match(r"(https?):/+(.*)", str(source)):
         raise UsageError(
             f"{address[1]}://{address[2]} is an address of the web: download it, and give its path"
         )
     if _is_table(source) or (split and os.path.isdir(source)):
-        dataset = read_dataset(source, labelled=False)
-        if notices is not None:
-            notices += dataset.notices
-        return dataset.records
+        return read_dataset(source, labelled=False)
     found = find_images(source) if os.path.isdir(source) else (source,)
-    return [_record(path, class_names) for path in found]
+    records = tuple(_record(path, class_names) for path in found)
+    return Dataset(source, records, tuple(class_names))
 
 
 def _record(path: Path, class_names: Sequence[str]) -> Record:
