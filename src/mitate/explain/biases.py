@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
+from mitate.errors import UsageError
 from mitate.explain.grid import Layout, readings
 
 BIASED_FIRST = {  # with how many axes their outputs have behind the channels
@@ -148,6 +149,9 @@ def full_gradient(
         biases: in the order in which they were added.
         slopes: the gradients at their operations' outputs; None where nothing leads to one.
         prefixes: how many tokens may stand before the patches.
+
+    Raises:
+        UsageError: an operation was given some of the images, and which cannot be told.
     """
     batch, size = len(inputs), tuple(inputs.shape[2:])
     rest = inputs.new_zeros(batch)
@@ -156,6 +160,12 @@ def full_gradient(
         if gradient is None:
             continue
         term = bias.added.to(inputs.dtype) * gradient.to(inputs.dtype)
+        if _is_of_some(term, batch):
+            raise UsageError(
+                f"of {batch} images this network gives one of its operations {len(term)}: it sends "
+                "images different ways, and FullGrad cannot tell whose each bias is. Explain one "
+                "image at a time: batch_size=1"
+            )
         grids = readings(term.shape, size, None, prefixes) if len(term) == batch else ()
         grid = next((grid for grid in grids if grid.layout in bias.layouts), None)
         if grid is not None:
@@ -164,6 +174,11 @@ def full_gradient(
             beside = 0 if grid is None else _sums(spatial[-1], batch)
             rest = rest + _sums(term, batch) - beside
     return FullGradient(tuple(spatial), rest)
+
+
+def _is_of_some(term: Tensor, batch: int) -> bool:
+    """Whether it is of a part of the images: neither theirs, nor their windows', nor by tokens."""
+    return len(term) % batch > 0 and not (term.ndim == 3 and term.shape[1] == batch)
 
 
 def _sums(term: Tensor, batch: int) -> Float[Tensor, " b"]:

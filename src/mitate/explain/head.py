@@ -1,8 +1,11 @@
 """The linear classifier behind pooling, taken to every cell: what CAM is made of."""
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -10,7 +13,6 @@ from mitate.errors import LayerError
 from mitate.explain.hooks import Place
 from mitate.explain.trace import Call, trace
 from mitate.models.classifier import Classifier
-from mitate.models.mode import evaluating
 from mitate.tensors import exact
 
 LINEAR = (nn.Linear, nn.Conv2d)
@@ -101,14 +103,31 @@ def find_way(
     )
 
 
+@torch.no_grad()
 def _given(call: Call, values: Float[Tensor, "b c"]) -> Float[Tensor, "b m"] | None:
-    """What a module makes of these values in the place of what it took; None for another number."""
+    """What a module's weights make of these values; None where they are of another number.
+
+    That is what the map is made of. What a subclass adds to it, as an activation or a change of
+    low rank does, is not in it, so that the logits behind are others.
+    """
     if call.input is None or call.input[:1].numel() != values.shape[1]:
         return None
-    taken = values.reshape(len(values), *call.input.shape[1:]).to(call.input.dtype)
-    with evaluating(call.module), torch.no_grad():
-        given: Tensor = call.module.forward(taken)
-    return given.flatten(1)
+    module: Any = call.module
+    scale: Any
+    shift: Any
+    taken = values.to(call.input.dtype)
+    scale, shift = (None if one is None else one.to(taken) for one in (module.weight, module.bias))
+    if isinstance(module, LINEAR):
+        rows = scale.flatten(1)
+        return F.linear(taken, rows, shift) if rows.shape[1] == taken.shape[1] else None
+    scale, shift = (None if one is None else one.flatten() for one in (scale, shift))
+    if isinstance(module, nn.LayerNorm):
+        fits = math.prod(module.normalized_shape) == taken.shape[1]
+        return F.layer_norm(taken, taken.shape[1:], scale, shift, module.eps) if fits else None
+    if module.running_mean is None or module.num_features != taken.shape[1]:
+        return None
+    mean, variance = module.running_mean.to(taken), module.running_var.to(taken)
+    return F.batch_norm(taken, mean, variance, scale, shift, eps=module.eps)
 
 
 def _same(found: Tensor | None, wanted: Tensor) -> bool:

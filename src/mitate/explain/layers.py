@@ -172,13 +172,16 @@ def located(
     (grid,) = settled(network, inputs, [(place, grids)], read)
     if grid is not None:
         return grid
-    layers = candidates(network, inputs[:1], read=read)
-    would_do = [layer.name for layer in layers if layer.counts]
+    layers = candidates(network, inputs, read=read)  # of all images: some may go other ways
+    would_do = [layer.name for layer in layers if layer.counts and layer.name != place.name]
+    # Of a part of the images, auto may have taken it, by the first of them.
+    of_some = activation.shape[:1].numel() % len(inputs) > 0
+    automatic_too = "" if of_some else ", or layer='auto'"
     fault = "whose cells look elsewhere than where they stand" if grids else "which is no grid"
     raise LayerError(
         f"layer {place.name!r} gives a tensor of shape {tuple(activation.shape)}, {fault} in the "
-        f"image: use one such as {', '.join(would_do[-3:]) or '(none in this network)'}, or "
-        "layer='auto'; `mitate layers` lists them"
+        f"image: use one such as {', '.join(would_do[-3:]) or '(none in this network)'}"
+        f"{automatic_too}; `mitate layers` lists them"
     )
 
 

@@ -23,14 +23,16 @@ def possible_prefixes(network: nn.Module) -> tuple[int, ...]:
     """How many tokens may stand before the patches, the likeliest number first.
 
     Where the network tells the number it is this one, or none in layers before they are added;
-    otherwise any sum of the class, distillation and register tokens among its parameters.
+    otherwise any sum of the class, distillation and register tokens among its parameters: those
+    that are called so, and one that has the shape of one, (1, 1, channels).
     """
     told = prefix_tokens(network)
     if told is not None:
         return tuple(dict.fromkeys((told, 0)))
     sums = {0}
     for name, parameter in network.named_parameters():
-        if TOKEN.search(name.split(".")[-1]):
+        shaped = parameter.ndim == 3 and parameter.shape[:2] == (1, 1)
+        if shaped or TOKEN.search(name.split(".")[-1]):
             number = parameter.shape[-2] if parameter.ndim > 1 else 1
             sums |= {before + number for before in sums if before + number <= MOST_PREFIX_TOKENS}
     return tuple(sorted(sums))

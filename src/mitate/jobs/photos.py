@@ -14,7 +14,7 @@ from PIL import Image
 from mitate.data import regions
 from mitate.data.checking import readable
 from mitate.data.dataset import read_dataset
-from mitate.data.decoding import find_images, read_image, visible
+from mitate.data.decoding import find_images, is_image, read_image, visible, walk
 from mitate.data.masks import WITHOUT, Masks
 from mitate.data.records import Dataset, Record, label_of
 from mitate.data.seen import TRAIN, VALID, Seen
@@ -289,13 +289,16 @@ def _read(source: Path, class_names: Sequence[str], split: str | None) -> Datase
     if _is_table(source) or (split and os.path.isdir(source)):
         return read_dataset(source, labelled=False)
     found = find_images(source) if os.path.isdir(source) else (source,)
-    records = tuple(_record(path, class_names) for path in found)
+    records = tuple(_record(path, source, class_names) for path in found)
     return Dataset(source, records, tuple(class_names))
 
 
-def _record(path: Path, class_names: Sequence[str]) -> Record:
-    folder = label_of(path.resolve().parent.name)
-    return Record(path, folder if folder in class_names else None)
+def _record(path: Path, source: Path, class_names: Sequence[str]) -> Record:
+    """A photo with the class that its folder is called as, or one above it within the source."""
+    whole, top = path.resolve(), source.resolve()
+    above = [whole.parent, *(place for place in whole.parents[1:] if place.is_relative_to(top))]
+    folders = (label_of(place.name) for place in above)
+    return Record(path, next((folder for folder in folders if folder in class_names), None))
 
 
 def _is_table(source: Path) -> bool:
@@ -305,8 +308,11 @@ def _is_table(source: Path) -> bool:
 
 
 def _is_dataset(data: Path) -> bool:
-    """Whether it is a CSV or a folder of folders, rather than photos."""
-    return _is_table(data) or (data.is_dir() and any(folder for _, folder in visible(data)))
+    """Whether it is a CSV or a folder of folders with pictures, rather than photos."""
+    if _is_table(data):
+        return True
+    folders = [place for place, folder in visible(data) if folder] if data.is_dir() else []
+    return any(is_image(file.name) for folder in folders for file in walk(folder, [data]))
 
 
 def strange(labels: Iterable[str | None], class_names: Sequence[str]) -> Iterator[str]:

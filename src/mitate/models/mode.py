@@ -41,7 +41,12 @@ def evaluating(network: nn.Module) -> Iterator[None]:
         token = _evaluated.set((*_evaluated.get(), network))
         quick = nullcontext() if _written.get() or _fusing.get() else quick_linears()
         try:
-            with _without_checkpoints(), _without_compiler(network), quick:
+            with (
+                _keeping_buffers(network),
+                _without_checkpoints(),
+                _without_compiler(network),
+                quick,
+            ):
                 yield
         finally:
             _evaluated.reset(token)
@@ -64,6 +69,33 @@ def switched_off(network: nn.Module) -> Iterator[None]:
         finally:
             for module, flag in switched:
                 setattr(module, flag, True)
+
+
+@contextmanager
+def _keeping_buffers(network: nn.Module) -> Iterator[None]:
+    """Give back the buffers that a network's forward writes to, such as counters and observers.
+
+    A batch norm in evaluation mode writes to none.
+    """
+    kept = [
+        (module, name, buffer, buffer.clone(), _version(buffer))
+        for module in network.modules()
+        if not isinstance(module, nn.modules.batchnorm._NormBase)
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    try:
+        yield
+    finally:
+        for module, name, buffer, copy, version in kept:
+            if version is None or buffer._version != version:
+                with torch.inference_mode(buffer.is_inference()), torch.no_grad():
+                    buffer.resize_(copy.shape).copy_(copy)
+            module._buffers[name] = buffer
+
+
+def _version(tensor: Tensor) -> int | None:
+    """How often a tensor was written to; None where PyTorch does not count."""
+    return None if tensor.is_inference() else tensor._version
 
 
 _eagerly = Together(lambda: torch.compiler.set_stance("force_eager"))  # of all threads

@@ -24,6 +24,11 @@ MASKS, COCO = "masks", "instances.json"
 THRESHOLDS = np.round(np.linspace(0.05, 0.95, 19), 2)
 USUAL, FEWEST = 0.5, 4
 BATCH = 16
+NOTHING = (
+    "its map is zero everywhere and marks nothing; an empty mask would say that there is nothing: "
+    "take another method or layer, or --empty for classes without anything to mark"
+)
+NOT_FINITE = "its map is not finite and marks nothing: take another method or layer"
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,8 @@ class Pseudo:
         judged: photos with a true mask.
         dice: over the pixels of these, each half at the other half's threshold; None without any.
         iou: the same.
-        failures: photos that cannot be read, and masks that cannot be used.
+        failures: photos that cannot be read or whose map marks nothing, and masks that cannot be
+            used.
     """
 
     folder: Path
@@ -133,8 +139,8 @@ def _check(dataset: Dataset, threshold: float | None, empty: Sequence[str]) -> N
     strange = [name for name in empty if name not in dataset.class_names]
     if strange:
         raise UsageError(
-            f"{', '.join(strange)} is no class of {dataset.root}: it has "
-            f"{', '.join(dataset.class_names)}"
+            f"{', '.join(strange)} is no class of the data set: it has "
+            f"{', '.join(dataset.class_names) or 'none'}"
         )
 
 
@@ -161,15 +167,19 @@ def _maps(
         names.index(record.label) if record.label in names else found
         for record, found in zip(photos, predicted, strict=True)
     ]
-    made = explainer(inputs, targets=targets).maps
-    resized = resize_maps(made.relu(), preprocessing.size)[:, 0].float().cpu().numpy()
+    made = explainer(inputs, targets=targets)
+    resized = resize_maps(made.maps.relu(), preprocessing.size)[:, 0].float().cpu().numpy()
     found = {}
     for (record, photo), values in zip(photos.items(), resized, strict=True):
         if superpixels and np.isfinite(values).all():
             values = averaged(values, np.asarray(preprocessing.pixels(photo)))
-        peak = values.max() if record.label not in empty else 0
-        shares = values / peak if np.isfinite(peak) and peak > 0 else np.zeros_like(values)
-        found[record] = shares.astype(np.float16)
+        peak = values.max()
+        if record.label in empty:
+            found[record] = np.zeros_like(values, np.float16)
+        elif np.isfinite(peak) and peak > 0:
+            found[record] = (values / peak).astype(np.float16)
+        else:
+            failures.append(f"{record.path}: {NOTHING if peak == 0 else NOT_FINITE}")
     return found
 
 
