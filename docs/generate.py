@@ -29,7 +29,7 @@ standard output, progress and notes to standard error. A classifier REF is a ref
 | 0 | done |
 | 1 | failed |
 | 2 | wrong usage |
-| 3 | finished, but some images failed |
+| 3 | finished, but some images failed (a training leaves them out, tells which, and ends with 0) |
 | 4 | a threshold was missed (`--require` of `mitate audit` and `mitate compare`) |
 | 130 | interrupted |
 """

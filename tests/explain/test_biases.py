@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
 from mitate import Explainer, imports
+from mitate.errors import UsageError
 from mitate.explain.biases import BENDING, BiasTap, FullGradient, _bent, full_gradient
 from mitate.explain.tap import tapped_forward
 from mitate.models.classifier import Classifier
@@ -149,3 +150,35 @@ def test_what_is_added_to_weights_alone_is_left_out_of_a_batch_of_one_too() -> N
     together = explain(images, targets=[1, 1]).maps
     alone = torch.cat([explain(image[None], targets=[1]).maps for image in images])
     torch.testing.assert_close(alone, together)
+
+
+class Routed(nn.Module):
+    """Each image goes through one of two convolutions, by its mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ways = nn.ModuleList(nn.Conv2d(3, 4, 3, padding=1) for _ in range(2))
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        way = (images.mean((1, 2, 3)) > 0).long()
+        out = images.new_zeros(len(images), 4, *images.shape[2:])
+        for number, convolution in enumerate(self.ways):
+            chosen = (way == number).nonzero()[:, 0]
+            out[chosen] = F.relu(convolution(images[chosen]))
+        return self.head(out.mean((2, 3)))
+
+
+def test_images_that_go_different_ways_are_explained_alone_or_refused() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network, images = Routed().double().eval(), torch.randn(2, 3, 8, 8).double()
+    images += torch.tensor([1.0, -1.0]).reshape(2, 1, 1, 1)
+    with pytest.raises(UsageError, match="batch_size=1"):
+        Explainer(network, "fullgrad", signed=True)(images, targets=[0, 1])
+    made = Explainer(network, "fullgrad", signed=True, batch_size=1)(images, targets=[0, 1])
+    logits = network(images).detach()
+    wanted = torch.stack([logits[0, 0], logits[1, 1]]) - network.head.bias[:2].detach()
+    torch.testing.assert_close(made.maps.sum((-2, -1))[:, 0], wanted)
+    alike = Explainer(network, "fullgrad", signed=True)(images.abs(), targets=[0, 1])
+    assert len(alike.maps) == 2

@@ -468,3 +468,51 @@ def test_projections_inside_of_attention_are_no_layers() -> None:
     ).append(nn.Linear(4, 2))
     names = [layer.name for layer in candidates(network, torch.rand(1, 3, 32, 32), read=first)]
     assert names == ["0", "1"]
+
+
+class Unnamed(nn.Module):
+    """A vision transformer whose class token is called as nobody would know it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = nn.Conv2d(3, 16, 4, 4)
+        self.c = nn.Parameter(torch.randn(1, 1, 16))
+        self.places = nn.Parameter(torch.randn(1, 65, 16))
+        block = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        self.blocks = nn.TransformerEncoder(block, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        cells = self.cells(images).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.c.expand(len(cells), -1, -1), cells], 1) + self.places
+        return self.head(self.blocks(tokens)[:, 0])
+
+
+def test_a_class_token_is_known_by_its_shape() -> None:
+    network, images = Unnamed().eval(), torch.randn(2, 3, 32, 32)
+    found = automatic(network, images, read=first)
+    assert found.name.startswith("blocks.layers.")
+    assert (found.grid.height, found.grid.width, found.grid.prefix) == (8, 8, 1)
+
+
+class Routed(nn.Module):
+    """Images go to one of two experts, behind a layer that sees all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all = nn.Conv2d(3, 4, 3, padding=1)
+        self.ways = nn.ModuleList(nn.Conv2d(4, 4, 3, padding=1) for _ in range(2))
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        before, way = self.all(images), (images.mean((1, 2, 3)) > 0).long()
+        out = torch.zeros_like(before)
+        for number, convolution in enumerate(self.ways):
+            out[way == number] = convolution(before[way == number])
+        return self.head(out.mean((2, 3)))
+
+
+def test_a_layer_that_sees_some_of_the_images_is_not_advised() -> None:
+    images = torch.randn(3, 3, 8, 8) + torch.tensor([1.0, -1.0, 1.0]).reshape(3, 1, 1, 1)
+    with pytest.raises(LayerError, match="use one such as all; `mitate layers`"):
+        Explainer(Routed(), "gradcam")(images)

@@ -91,6 +91,26 @@ class TestGather:
         assert any("a/gone.png" in line for line in found.notices)
         assert len(found.records) == len(gather([table], NAMES).whole)
 
+    def test_a_folder_above_the_photos_own_may_be_its_class(self, folder, tmp_path):
+        (folder / "blast" / "first day").mkdir()
+        (folder / "blast" / "0000.png").rename(folder / "blast" / "first day" / "0000.png")
+        assert [r.label for r in gather([folder], NAMES).records] == [
+            "blast",
+            "blast",
+            "正常",
+            "正常",
+        ]
+        (tmp_path / "blast").mkdir()
+        moved = folder.rename(tmp_path / "blast" / "photos")
+        assert gather([moved], ("photos", "blast")).records[-1].label == "photos"
+
+    def test_a_folder_without_pictures_beside_photos_is_no_class(self, folder):
+        flat = folder / "blast"
+        (flat / "thumbs").mkdir()
+        (flat / "loop").symlink_to(flat, target_is_directory=True)
+        found, _ = reported(flat, tiny.classifier(NAMES))
+        assert len(found) == 2
+
     def test_an_address_of_the_web(self):
         with pytest.raises(UsageError, match="https://a.org/leaf.jpg is an address of the web"):
             gather(["https://a.org/leaf.jpg"], NAMES)

@@ -267,3 +267,32 @@ def test_want_of_memory_is_no_reason_for_good(monkeypatch, scarce) -> None:
 def test_a_batch_holds_more_of_smaller_images_and_no_fewer_of_larger_ones(size, number):
     assert batch_for(torch.empty(2, *size, device="meta")) == number
     assert batch_for(torch.empty(0, *size, device="meta")) == 128
+
+
+class Counting(nn.Module):
+    """Writes to its buffers in every forward, in place, anew and of another size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("times", torch.zeros(()))
+        self.register_buffer("anew", torch.zeros(()))
+        self.register_buffer("seen", torch.zeros(0))
+        self.inner = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.times += 1
+        self.anew = self.anew + 1
+        self.seen.resize_(2).fill_(images.max().item())
+        return self.inner(images).mean((2, 3))
+
+
+@pytest.mark.parametrize("method", ["gradcam", "scorecam", "loupe", "occlusion", "fullgrad"])
+def test_buffers_are_given_back(method: str) -> None:
+    network = Counting()
+    network(torch.ones(1, 3, 8, 8))
+    own = dict(network.named_buffers())
+    before = {name: buffer.clone() for name, buffer in own.items()}
+    Explainer(network, method, show_progress=False)(torch.randn(2, 3, 8, 8))
+    for name, buffer in network.named_buffers():
+        assert buffer is own[name]
+        assert torch.equal(buffer, before[name])

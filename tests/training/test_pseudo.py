@@ -222,3 +222,25 @@ def test_a_corrected_mask_of_another_size_is_told_and_left(explainer, dataset, t
     assert done.kept == ()
     with Image.open(place) as image:
         assert image.size == (20, 15)
+
+
+def test_a_map_of_zeros_makes_no_mask(dataset, tmp_path):
+    """An empty mask would say that there is nothing to see on the photo."""
+    classifier = tiny.classifier()
+    weight = classifier.network.head.fc.weight
+    weight.data[0] = 0  # of the class blast, which nothing moves then
+    explainer = Explainer(classifier, "layercam", "stages.1 + stages.2")
+    done = make_masks(explainer, dataset, tmp_path / "out", shown=False)
+    told = [line for line in done.failures if "its map is zero everywhere" in line]
+    assert len(told) == 3
+    assert all("blast" in line for line in told)
+    content = json.loads((tmp_path / "out" / "instances.json").read_text("utf-8"))
+    assert {entry["file_name"].split("/")[0] for entry in content["images"]} == {"いもち病"}
+    assert not (tmp_path / "out" / "masks" / "blast").exists()
+
+
+def test_maps_of_zeros_alone_make_none(dataset, tmp_path):
+    classifier = tiny.classifier()
+    classifier.network.head.fc.weight.data.zero_()
+    done = make_masks(Explainer(classifier, "gradcam"), dataset, tmp_path / "out", shown=False)
+    assert (done.number, len(done.failures)) == (0, 6)

@@ -82,6 +82,7 @@ def _keeping_buffers(network: nn.Module) -> Iterator[None]:
         for module in network.modules()
         if not isinstance(module, nn.modules.batchnorm._NormBase)
         for name, buffer in module.named_buffers(recurse=False)
+        if not isinstance(buffer, nn.UninitializedBuffer)
     ]
     try:
         yield
@@ -90,7 +91,8 @@ def _keeping_buffers(network: nn.Module) -> Iterator[None]:
             if version is None or buffer._version != version:
                 with torch.inference_mode(buffer.is_inference()), torch.no_grad():
                     buffer.resize_(copy.shape).copy_(copy)
-            module._buffers[name] = buffer
+            if module._buffers.get(name) is not buffer:
+                module._buffers[name] = buffer
 
 
 def _version(tensor: Tensor) -> int | None:

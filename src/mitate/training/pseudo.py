@@ -119,7 +119,8 @@ def make_masks(
         if written is not mask:
             kept.append(names[record].as_posix())
         described.add(record, written)
-    described.write(folder / COCO)
+    if described.images:
+        described.write(folder / COCO)
     judged = _judged(counts, FEWEST if threshold is None else 1)
     return Pseudo(
         folder,

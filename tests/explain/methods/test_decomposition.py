@@ -146,3 +146,29 @@ def test_the_sign_where_channels_add_up_to_nothing(method: str, seed: int) -> No
     again = METHODS[method].function((centred + 1e-7).permute(0, 3, 1, 2), classes)
     less = METHODS[method].function((centred - 1e-7).permute(0, 3, 1, 2), classes)
     torch.testing.assert_close(again, less, rtol=1e-3, atol=1e-4)
+
+
+class Adapted(nn.Linear):
+    """A linear layer that adds to its weights what another matrix has learned."""
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(rows, self.weight + 1, self.bias)
+
+
+class Bent(nn.BatchNorm2d):
+    """A batch norm with an activation behind it."""
+
+    def forward(self, cells: torch.Tensor) -> torch.Tensor:
+        return super().forward(cells).relu()
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [[nn.Flatten(), Adapted(8, 5)], [Bent(8), nn.Flatten(), nn.Linear(8, 5)]],
+    ids=["linear", "norm"],
+)
+def test_cam_refuses_subclasses_that_do_more(behind: list) -> None:
+    """Their weights alone are not what gives the logits."""
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), *behind).eval()
+    with pytest.raises(LayerError, match="finds more"):
+        Explainer(network, "cam", "0")(torch.randn(4, 3, 16, 16))
