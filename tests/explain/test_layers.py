@@ -516,3 +516,33 @@ def test_a_layer_that_sees_some_of_the_images_is_not_advised() -> None:
     images = torch.randn(3, 3, 8, 8) + torch.tensor([1.0, -1.0, 1.0]).reshape(3, 1, 1, 1)
     with pytest.raises(LayerError, match="use one such as all; `mitate layers`"):
         Explainer(Routed(), "gradcam")(images)
+
+
+class Recurrent(nn.Module):
+    """A text reader's head: the cells in a row, and what is left after the last."""
+
+    def __init__(self, end: int) -> None:
+        super().__init__()
+        self.cells = nn.Conv2d(3, 8, 4, 4)
+        self.along = nn.LSTM(8, 6, batch_first=True, bidirectional=True)
+        self.head, self.end = nn.Linear(12, 5), end
+
+    def forward(self, images: Tensor) -> Tensor:
+        cells = self.cells(images).flatten(2).transpose(1, 2)
+        return self.head(self.along(cells)[0][:, self.end])
+
+
+@pytest.mark.parametrize("end", [0, -1])
+def test_a_sequence_that_is_read_at_one_end_has_no_map(end: int) -> None:
+    found = automatic(Recurrent(end).eval(), torch.randn(1, 3, 32, 32), read=first)
+    assert found.name == "cells"
+
+
+def test_a_sequence_that_is_read_as_a_whole_has_one() -> None:
+    class Pooled(Recurrent):
+        def forward(self, images: Tensor) -> Tensor:
+            cells = self.cells(images).flatten(2).transpose(1, 2)
+            return self.head(self.along(cells)[0].amax(1))
+
+    found = automatic(Pooled(0).eval(), torch.randn(1, 3, 32, 32), read=first)
+    assert found.name == "along"

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from mitate.errors import LayerError
@@ -140,6 +141,13 @@ def early_of(layers: Sequence[Layer], input_size: Sequence[int]) -> Layer | None
     return min(reversed(alike), key=lambda layer: layer.name.count("."), default=None)
 
 
+def _at_one_end(slopes: Float[Tensor, "b c *cells"]) -> bool:
+    """Whether the scores depend on the first cell alone, or on the last."""
+    reached = slopes.any(1).flatten(1).any(0)
+    ends = bool(reached[0]) or bool(reached[-1])
+    return len(reached) > 1 and int(reached.sum()) == 1 and ends
+
+
 def _layers(found: Sequence[Found]) -> list[Layer]:
     """Layers on the likeliest of their grids."""
     return [Layer(one.name, one.call.module, one.call.call, one.grids[0]) for one in found]
@@ -195,7 +203,8 @@ def _with_counts(
 ) -> list[Layer]:
     """Tell which layers the scores depend on, by the gradient of a random sum of the scores.
 
-    A layer gives the scores themselves where the first class depends on the first channel alone.
+    A layer gives the scores themselves where the first class depends on the first channel alone. Of
+    a sequence that is read at one end, as a recurrent network's is, no map can be made either.
     """
     if not layers:
         return []
@@ -211,6 +220,7 @@ def _with_counts(
     told = []
     for layer, slope, maybe in zip(layers, slopes, alike, strict=True):
         spatial = layer.grid.spatial(slope)
-        counts, scores = bool(spatial[:, 0].any()), maybe and not spatial[:, 1:, 1:].any()
+        counts = bool(spatial[:, 0].any()) and not _at_one_end(spatial[:, 0])
+        scores = maybe and not spatial[:, 1:, 1:].any()
         told.append(replace(layer, counts=counts, scores=counts and scores))
     return told
