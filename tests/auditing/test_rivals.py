@@ -123,7 +123,7 @@ def test_a_less_sure_classifier_of_the_same_decisions_is_not_called_better():
     ]
     found = set_beside(*both)
     assert abs(found.difference("early_deletion").difference.mean) > 0.01
-    assert found.difference("early_deletion").words == "by how sure each is, too"
+    assert found.difference("early_deletion").words == "not judged: how sure each is enters"
     assert found.difference("energy").words == "not told apart"
     assert found.difference("accuracy").words == "not told apart"
     assert max(one.moved for one in found.moved) < 1e-5

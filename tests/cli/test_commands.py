@@ -162,7 +162,7 @@ class TestExplain:
         assert kept.cost <= 70
         refused = mitate(*words, "-m", "gradcam")
         assert refused.code == 2
-        assert "budget is for method='auto'" in refused.error
+        assert "budget is for the method auto" in refused.error
 
     def test_one_class_against_another(self, mitate, ref, photos, tmp_path):
         words = ("explain", ref, photos, "-o", tmp_path / "out", "--augment")

@@ -21,7 +21,7 @@ def test_what_was_trained_beside_the_photos_is_no_class(tree) -> None:
     (root / "out" / "classifier.json").write_text("{}")
     dataset = read_folders(root)
     assert dataset.class_names == ("x", "y")
-    assert dataset.notices == ("1 folder of classifiers left out: out.",)
+    assert dataset.notices == ("1 folder that mitate made left out: out.",)
 
 
 def test_nor_what_lies_deeper(tree, draw) -> None:

@@ -89,7 +89,7 @@ class TestABudget:
         assert choose(made(stages()), "auto", budget=1e3, compares=True).method.name == "glance"
 
     def test_is_refused_where_it_means_nothing(self) -> None:
-        with pytest.raises(UsageError, match="budget is for method='auto'"):
+        with pytest.raises(UsageError, match="budget is for the method auto"):
             Explainer(made(stages()), "loupe", budget=100)
         with pytest.raises(UsageError, match="budget 2: use 3 forwards or more"):
             Explainer(made(stages()), "auto", budget=2)

@@ -197,7 +197,7 @@ def test_a_number_of_classes_that_was_guessed_wrongly() -> None:
         ({"layer": None}, "layer is None: give a module, a name"),
         ({"seed": "a"}, "seed is 'a': use a whole number"),
         ({"against": 1, "strength": float("nan")}, "strength is nan"),
-        ({"strength": 2.0}, "name it with against"),
+        ({"strength": 2.0}, "name that one"),
         ({"fusion": "max"}, "fusion is of several layers, and one is named"),
     ],
 )

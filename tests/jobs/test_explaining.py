@@ -180,7 +180,7 @@ class TestAuto:
         kept = Explanation.load(tmp_path / "out" / "maps" / "loupe-001.npz")
         assert kept.options["steps"] == 20
         assert kept.cost <= 63
-        with pytest.raises(UsageError, match="budget is for method='auto'"):
+        with pytest.raises(UsageError, match="budget is for the method auto"):
             explain(classifier, folder, tmp_path / "out", methods=("gradcam",), **settings)
 
     def test_a_fusion_goes_to_the_methods_that_have_one(self, classifier, folder, tmp_path):

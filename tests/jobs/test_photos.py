@@ -322,7 +322,7 @@ class TestReported:
         table = tmp_path / "with splits.csv"
         table.write_text(f"path,label,split\nphotos/b/0000.png,b,train\n{rows}", encoding="utf-8")
         _, notices = reported(table, trained)
-        assert "2 photos of the 2 judged are such as" in notices[-1]
+        assert "2 of 2 photos were in the training of" in notices[-1]
 
     @pytest.mark.parametrize("fault", ["gone", "another", "no table", "an older folder"])
     def test_what_a_training_learnt_from_may_be_unknown(

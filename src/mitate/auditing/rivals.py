@@ -167,7 +167,7 @@ def _words(metric: str, difference: Interval) -> str:
     if not difference.images:
         return "no image in common"
     if metric != ACCURACY and METRICS[metric].follows_confidence:
-        return "by how sure each is, too"
+        return "not judged: how sure each is enters"
     if difference.low > 0:
         return "the second is better"
     return "the first is better" if difference.high < 0 else "not told apart"

@@ -106,6 +106,7 @@ def explain(
         augment=augment,
         top_k=top_k,
         options=options_of(option),
+        among=found.whole,
         masks=opened,
         mask_value=mask_value,
         style=Style(colormap, opacity, upsample),

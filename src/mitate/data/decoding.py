@@ -18,6 +18,7 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from mitate.data.made import is_made
 from mitate.errors import DataError, ImageError, MitateWarning
 
 MAX_PIXELS = 120_000_000
@@ -224,7 +225,10 @@ def is_image(name: str) -> bool:
 
 
 def walk(folder: Path, seen: Iterable[Path] = ()) -> Iterator[Path]:
-    """Yields the visible files in and below a folder, naturally sorted, links followed once."""
+    """Yields the visible files in and below a folder, naturally sorted, links followed once.
+
+    What mitate has drawn is left out, and folders of classifiers.
+    """
     entered = {_identity(place) for place in seen}
     return _walk(folder, entered)
 
@@ -235,6 +239,8 @@ def _walk(folder: Path, entered: set[tuple[int, int]]) -> Iterator[Path]:
         return
     entered.add(identity)
     for path, is_folder in visible(folder):
+        if is_made(path, is_folder):
+            continue
         if is_folder:
             yield from _walk(path, entered)
         else:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mitate.data.decoding import is_image, visible, walk
+from mitate.data.made import is_made
 from mitate.data.records import Dataset, Record, class_names_of, label_of, split_of
 from mitate.data.wording import counted, some_of
 from mitate.errors import DataError
 
-CLASSIFIER = "classifier.json"  # its folder was written by mitate, and its pictures are no photos
 # Files that systems and tools leave everywhere; nobody takes them for pictures.
 _USUAL_LITTER = {"thumbs.db", "desktop.ini"}
 
@@ -73,25 +73,18 @@ def _read_home(root: Path, split: str | None, home: Path, findings: Findings) ->
 
 
 def _read_class(root: Path, split: str | None, folder: Path, findings: Findings) -> None:
-    if (folder / CLASSIFIER).is_file():
+    if is_made(folder, is_folder=True):
         findings.made.append(str(folder.relative_to(root)))
         return
     label = label_of(folder.name)
     before = len(findings.records)
     for path in walk(folder, seen=(root, folder.parent)):
-        if any((above / CLASSIFIER).is_file() for above in _between(folder, path)):
-            continue
         if is_image(path.name):
             findings.records.append(Record(path, label, split=split))
         elif path.name.lower() not in _USUAL_LITTER:
             findings.others[path.suffix.lower() or path.name] += 1
     if len(findings.records) == before:
         findings.empty.append(str(folder.relative_to(root)))
-
-
-def _between(folder: Path, path: Path) -> list[Path]:
-    """The folders below one folder that a file lies in."""
-    return [above for above in path.parents if folder in above.parents]
 
 
 def _why_nothing(root: Path, findings: Findings) -> str:
@@ -129,7 +122,7 @@ def _notices(root: Path, findings: Findings, ignored: Sequence[Path]) -> list[st
         notices.append(f"{files} of a kind that mitate does not read left out: {kinds}.")
     if findings.made:
         folders = counted(len(findings.made), "folder")
-        notices.append(f"{folders} of classifiers left out: {some_of(findings.made)}.")
+        notices.append(f"{folders} that mitate made left out: {some_of(findings.made)}.")
     if ignored:
         names = some_of([path.name for path in ignored])
         notices.append(f"Folders beside the split folders are not read: {names}.")

@@ -119,7 +119,7 @@ def _check_columns(path: Path, columns: Sequence[str], required: Sequence[str]) 
     if missing:
         raise DataError(
             f"{path} has no column {' and no column '.join(missing)}; it has"
-            f" {', '.join(columns)}: name the columns {', '.join(required)} in its first line."
+            f" {', '.join(columns)}: its first line has to name {' and '.join(required)}."
         )
     twice = [name for name in dict.fromkeys(columns) if name and columns.count(name) > 1]
     if twice:

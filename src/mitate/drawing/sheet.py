@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from PIL import Image
 
+from mitate.data.made import MADE_BY
 from mitate.drawing.colour import COLORMAP, heat
 from mitate.drawing.fonts import Lettering, lettering_for, warn_missing
 from mitate.drawing.layout import (
@@ -36,7 +37,6 @@ from mitate.files import write_bytes
 __all__ = ["Panel", "Row", "Sheet", "draw_sheet", "encode", "save_sheet"]
 
 MAX_ROWS = 100
-MADE_BY = "mitate"  # as PNGs tell
 # A photo compressed at PNG's default level is 5 % smaller and takes three times as long.
 ENCODING: dict[str, dict[str, Any]] = {
     "png": {"pil_kwargs": {"compress_level": 3}, "metadata": {"Software": MADE_BY}},

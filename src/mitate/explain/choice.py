@@ -60,7 +60,7 @@ def choose(
     """
     if not is_auto(method):
         if budget is not None:
-            raise UsageError(f"budget is for method='auto': leave it out for {method}")
+            raise UsageError(f"budget is for the method auto: leave it out for {method}")
         return Choice(find_method(method), layer)
     cheapest = METHODS[CHEAP].cost.of(0, 1)
     if budget is not None and not budget >= cheapest:

@@ -66,7 +66,7 @@ def checked_contrast(
         raise UsageError(f"strength is {strength!r}: use a number, such as 1")
     if against is None:
         if strength != 1:
-            raise UsageError("strength is of the class compared with: name it with against")
+            raise UsageError("strength is of the class compared with: name that one (against)")
         return None
     if len(class_names) < 2:
         raise UsageError("a classifier of one class has nothing to compare it with")

@@ -120,7 +120,8 @@ class Explainer:
         if self.contrast is not None and not self.method.contrasts:
             raise UsageError(
                 f"{self.method.name} cannot explain one class against another: use a method of "
-                "gradients, such as hirescam, or targets=lambda logits: logits[:, 0] - logits[:, 1]"
+                "gradients, such as hirescam (in Python, targets=lambda logits: logits[:, 0] - "
+                "logits[:, 1] does too)"
             )
         if differentiable and (augment or not self.method.can_teach):
             raise UsageError(

@@ -36,8 +36,8 @@ def checked_fusion(fusion: str | None, method: Method, layers: int) -> str:
         )
     if layers < 2:
         raise UsageError(
-            "fusion is of several layers, and one is named: give layer='blocks.1 + auto', or leave "
-            "out fusion"
+            "fusion is of several layers, and one is named: name several, such as "
+            "'blocks.1 + auto', or leave out fusion"
         )
     return fusion
 

@@ -15,6 +15,7 @@ from mitate.data.decoding import read_image, to_rgb
 from mitate.errors import ImageError, UsageError
 from mitate.models.classifier import Classifier
 
+COLOURS = 3
 Photo = str | Path | Image.Image | np.ndarray
 Images = Tensor | Photo | Sequence[Photo] | Sequence[Tensor]
 
@@ -115,6 +116,12 @@ def _of_tensor(classifier: Classifier, tensor: Tensor) -> Batch:
             f"images are a {tensor.dtype} tensor of shape {tuple(tensor.shape)}; expected a "
             "preprocessed float batch (images, channels, height, width), or of volumes with a "
             "depth before the height"
+        )
+    colours = len(classifier.preprocessing.mean)
+    if batch.ndim == 4 and batch.shape[1] > batch.shape[3] == colours == COLOURS:
+        raise UsageError(
+            f"images are of shape {tuple(tensor.shape)}, with their colours last; networks take "
+            "them first: give images.permute(0, 3, 1, 2)"
         )
     inputs = _finite(batch.detach().to(classifier.device, classifier.dtype))
     return Batch(inputs, _guessed(classifier, inputs))

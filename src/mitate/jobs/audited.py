@@ -112,7 +112,7 @@ def _facts(audit: Audit) -> tuple[tuple[str, str], ...]:
         ("images", f"{course.values.images} of {len(audit.subjects)}, in random order"),
         ("compared", f"{methods} maps, {len(audit.standings) - methods} controls"),
         ("metrics", str(len(audit.metrics))),
-        ("input", f"{height_width[1]} x {height_width[0]} px"),
+        ("input", f"{height_width[1]} px wide, {height_width[0]} px high"),
         ("cost", f"{course.forwards:,.0f} forwards"),
         ("seed", str(audit.parameters["seed"])),
         ("weights", f"SHA-256 {audit.parameters['weights_sha256'][:12]}…"),

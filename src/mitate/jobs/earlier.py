@@ -4,15 +4,11 @@ import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from PIL import Image
-
-from mitate.drawing.sheet import MADE_BY
+from mitate.data.made import NUMBER, SHEET, is_sheet
 from mitate.errors import UsageError
 from mitate.explain.methods import METHODS
 
 TABLES = ("predictions.csv", "predictions.json", "energy.csv")
-NUMBER = r"(\d{3}|[1-9]\d{3,})"  # as f"{number:03}" writes it
-SHEET = re.compile(rf"sheet-{NUMBER}\.png")
 
 
 def sheet_name(number: int) -> str:
@@ -34,7 +30,7 @@ def check_apart(photos: Collection[Path], folder: Path) -> None:
     sheets = [path for path in _inside(folder) if SHEET.fullmatch(path.name) and path.is_file()]
     taken = {path.resolve() for path in (*_results(folder), *sheets)}
     coming = {sheet_name(number) for number in range(1, len(photos) + 1)}
-    others = [path for path in sheets if path.name in coming and not _is_sheet(path)]
+    others = [path for path in sheets if path.name in coming and not is_sheet(path)]
     in_place = [photo for photo in photos if photo.resolve() in taken] + others
     if in_place:
         raise UsageError(
@@ -68,18 +64,8 @@ def _results(folder: Path) -> Iterator[Path]:
     """Whatever is named exactly as results are; of pictures, those that mitate drew."""
     maps = re.compile(rf"({'|'.join(map(re.escape, METHODS))})-{NUMBER}\.npz")
     yield from (folder / name for name in TABLES)
-    yield from (p for p in _inside(folder) if SHEET.fullmatch(p.name) and _is_sheet(p))
+    yield from (p for p in _inside(folder) if SHEET.fullmatch(p.name) and is_sheet(p))
     yield from (path for path in _inside(folder / "maps") if maps.fullmatch(path.name))
-
-
-def _is_sheet(path: Path) -> bool:
-    """Whether mitate drew it; earlier versions let Matplotlib sign."""
-    try:
-        with Image.open(path) as image:
-            signed = str(image.info.get("Software", ""))
-    except (OSError, SyntaxError, ValueError):
-        return False
-    return signed.startswith((MADE_BY, "Matplotlib"))
 
 
 def _inside(folder: Path) -> list[Path]:

@@ -87,6 +87,7 @@ def explain_photos(
     methods: Sequence[str],
     top_k: int | None = None,
     options: Mapping[str, Any] | None = None,
+    among: Sequence[Record] = (),
     masks: Masks | None = None,
     mask_value: int | None = None,
     style: Style | None = None,
@@ -107,6 +108,7 @@ def explain_photos(
         methods: names; each is taken once.
         top_k: how many of the most probable classes; None takes 3, or all of fewer.
         options: each goes to the methods that have it.
+        among: photos that these were chosen from: names tell them apart from those too.
         masks: true regions; with them the share of each map's energy on them is measured.
         mask_value: the value of index masks that marks the region.
         style: how overlays are drawn.
@@ -131,7 +133,8 @@ def explain_photos(
     removed: list[str] = []
     try:
         with progress("explaining", len(records), shown=shown) as advance:
-            opened = _opened(classifier, records, masks, mask_value, explained.failures, advance)
+            named = list(zip(records, _names(records, among), strict=True))
+            opened = _opened(classifier, named, masks, mask_value, explained.failures, advance)
             for number, shots in enumerate(_batches(opened), 1):
                 done = [_explain(explainer, shots, top_k) for explainer in explainers]
                 figure = draw(
@@ -219,17 +222,22 @@ def controls_beside(explainers: Sequence[Explainer], **settings: Any) -> list[Ex
     return [Explainer(explainers[0].classifier, name, **plain) for name in missing]
 
 
+def _names(records: Sequence[Record], among: Sequence[Record]) -> list[str]:
+    """What photos are called, whichever were chosen."""
+    paths = [record.path for record in (*records, *among)]
+    return shown_names(paths)[: len(records)]
+
+
 def _opened(
     classifier: Classifier,
-    records: Sequence[Record],
+    named: Sequence[tuple[Record, str]],
     masks: Masks | None,
     mask_value: int | None,
     failures: list[str],
     advance: Callable[[float], None],
 ) -> Iterator[Shot]:
-    names = shown_names([record.path for record in records])
     for shot in open_shots(
-        zip(records, names, strict=True),
+        named,
         masks,
         mask_value=mask_value,
         preprocessing=classifier.preprocessing,

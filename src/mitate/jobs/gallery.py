@@ -320,7 +320,7 @@ def _facts(classifier: Classifier, photos: int) -> tuple[tuple[str, str], ...]:
     return (
         ("network", f"{_architecture(classifier)}, {weights / 1e6:.1f} million weights"),
         ("classes", str(len(classifier.class_names))),
-        ("input", f"{width} x {height} px, {classifier.preprocessing.resize}"),
+        ("input", f"{width} px wide, {height} px high, {classifier.preprocessing.resize}"),
         *_training_facts(classifier.provenance.get("training") or {}),
         ("reported on", counted(photos, "photo")),
         ("torch", torch.__version__),

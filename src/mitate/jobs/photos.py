@@ -360,8 +360,12 @@ def learnt_from(records: Sequence[Record], classifier: Classifier) -> tuple[str,
     if not learnt:
         return unknown
     name = classifier.folder or classifier.provenance.get("weights") or classifier.reference
-    told = f"{counted(learnt, 'photo')} of the {len(records)} judged are such as {name} was trained"
-    return (f"{told} on.", *unknown)
+    told = (
+        f"{learnt} of {counted(len(records), 'photo')} {'was' if learnt == 1 else 'were'} in the "
+        f"training of {name}, which flatters it: judge photos that it did not learn from, such as "
+        "those of one split column for all classifiers."
+    )
+    return (told, *unknown)
 
 
 def _not_known(seen: Seen) -> tuple[str, ...]:

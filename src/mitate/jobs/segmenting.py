@@ -10,6 +10,7 @@ from mitate.jobs.photos import Shot
 from mitate.models.classifier import Classifier
 
 HALF = 0.5
+LEAST = 0.0005  # which would be drawn and told as nothing
 NOTHING = "nothing drawn"
 
 
@@ -32,5 +33,9 @@ def _panel(classifier: Classifier, shot: Shot, shares: np.ndarray, regions: Sequ
     picture = tint(classifier.preprocessing.view(shot.photo), shares.max(0))
     areas = (shares >= HALF).mean((1, 2))
     largest = sorted(zip(areas, regions, strict=True), key=lambda found: -found[0])
-    told = [f"{name} {100 * area:.1f} %" for area, name in largest if area > 0]
+    told = [f"{name} {_percent(area)}" for area, name in largest if area > 0]
     return Panel("segmentation", picture, ", ".join(told[:3]) or NOTHING)
+
+
+def _percent(share: float) -> str:
+    return "< 0.1 %" if share < LEAST else f"{100 * share:.1f} %"

@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from mitate.data.folders import CLASSIFIER
+from mitate.data.made import CLASSIFIER
 from mitate.data.seen import Seen, Table
 from mitate.errors import ClassifierError, WeightsError
 from mitate.files import sha256, unfinished, write_bytes, write_text

@@ -16,6 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from mitate import imports
+from mitate.data.made import OF_MASKS
 from mitate.data.masks import read_mask
 from mitate.data.records import Dataset, Record
 from mitate.errors import DataError, ImageError
@@ -120,7 +121,7 @@ class Coco:
             "annotations": self.annotations,
             "categories": categories,
         }
-        about = {"description": "made of maps by mitate masks", "digest": _digest_of(content)}
+        about = {"description": OF_MASKS, "digest": _digest_of(content)}
         return {"info": about, **content}
 
     def write(self, path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from mitate.data.decoding import image_size, read_image
+from mitate.data.made import COCO, MASKS
 from mitate.data.masks import Masks
 from mitate.data.records import Dataset, Record
 from mitate.errors import DataError, ImageError, UsageError
@@ -20,7 +21,6 @@ from mitate.training.maskfiles import Coco, check_described, write_mask
 from mitate.training.overlaps import Overlaps
 from mitate.training.superpixels import averaged
 
-MASKS, COCO = "masks", "instances.json"
 THRESHOLDS = np.round(np.linspace(0.05, 0.95, 19), 2)
 USUAL, FEWEST = 0.5, 4
 BATCH = 16
