@@ -370,7 +370,8 @@ class TestMasks:
 
     def test_without_true_masks(self, mitate, ref, photos, tmp_path):
         (photos / "blast" / "bad.jpg").write_text("no picture")
-        done = mitate("masks", ref, photos, "-o", tmp_path / "out", "--empty", "blast")
+        words = ("--empty", "blast", "--layer", "stages.1")
+        done = mitate("masks", ref, photos, "-o", tmp_path / "out", *words)
         assert done.code == 3
         assert "skipped: " in done.err
         assert done.out == f"4 masks in {tmp_path / 'out'}, at a threshold of 0.50\n"

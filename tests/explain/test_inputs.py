@@ -156,3 +156,9 @@ def test_values_that_overflow_the_networks_half_precision() -> None:
     half.network.half()
     with pytest.raises(ImageError, match="not finite"):
         prepare(half, torch.full((1, 3, 8, 12), 1e6))
+
+
+def test_colours_that_lie_last_are_told() -> None:
+    with pytest.raises(UsageError, match=r"permute\(0, 3, 1, 2\)"):
+        prepare(classifier(), torch.zeros(1, 24, 32, 3))
+    assert prepare(classifier(), torch.zeros(1, 3, 24, 3)).inputs.shape == (1, 3, 24, 3)

@@ -10,12 +10,15 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import tiny
+from mitate.data.dataset import read_dataset
 from mitate.data.masks import MaskIndex
 from mitate.drawing.sheet import save_sheet
 from mitate.errors import TargetError, UsageError
+from mitate.explain.explainer import Explainer
 from mitate.explain.explanation import Explanation
 from mitate.jobs.explaining import Style, explain_photos
 from mitate.jobs.photos import gather
+from mitate.training.pseudo import make_masks
 
 pytestmark = pytest.mark.filterwarnings("ignore::mitate.drawing.fonts.MissingGlyphWarning")
 
@@ -60,6 +63,37 @@ def test_all_that_is_written(classifier, tmp_path):
     first, second = (Explanation.load(out / "maps" / f"gradcam-00{i}.npz") for i in (1, 2))
     assert (len(first), len(second)) == (8, 2)
     assert json.loads((out / "predictions.json").read_text("utf-8")) == done.predictions
+
+
+def test_what_was_drawn_among_the_photos_is_no_photo(classifier, folder, tmp_path):
+    """Sheets, a classifier's confusion matrix and masks made of maps, whatever they lie in."""
+    photos = gather([folder], classifier.class_names).records
+    for out in (folder, folder / "heat"):
+        explain(classifier, folder, out)
+        assert (out / "sheet-001.png").exists()
+    classifier.save(folder / "trained")
+    tiny.photo(0).save(folder / "trained" / "confusion.png")
+    make_masks(Explainer(classifier), read_dataset(folder), folder / "made", shown=False)
+    assert list((folder / "made" / "masks").rglob("*.png"))
+    assert gather([folder], classifier.class_names).records == photos
+    dataset = read_dataset(folder)
+    assert dataset.class_names == ("blast", "いもち病")
+    assert len(dataset) == 6
+    tiny.photo(0).save(folder / "blast" / "sheet-001.png")
+    assert len(read_dataset(folder)) == 7
+
+
+def test_names_do_not_depend_on_the_choice(classifier, folder, tmp_path):
+    found = gather([folder], classifier.class_names)
+    some = explain_photos(
+        classifier,
+        found.records[:1],
+        tmp_path / "out",
+        methods=("gradcam",),
+        among=found.whole,
+        shown=False,
+    )
+    assert [one["image"] for one in some.predictions] == ["blast/0000.png"]
 
 
 def test_predictions_are_the_classifiers_own(classifier, folder, tmp_path):

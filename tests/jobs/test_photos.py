@@ -282,7 +282,7 @@ class TestReported:
     def test_what_training_set_aside(self, data, trained):
         records, notices = reported(data, trained)
         assert [record.path.name for record in records] == ["0001.png"]
-        assert "1 photo that training set aside, not the 6 of" in notices[0]
+        assert "1 photo that training set aside, not from the 6 of" in notices[0]
 
     def test_and_in_a_copy_under_other_names(self, data, trained, tmp_path):
         for path in sorted(data.rglob("*.png")):
@@ -303,7 +303,7 @@ class TestReported:
         tiny.photo(2, seed=99).save(data / "a" / "new.png")
         records, notices = reported(data, trained)
         assert sorted(record.path.name for record in records) == ["0001.png", "new.png"]
-        assert "2 photos that the classifier was not trained on, not the 7 of" in notices[0]
+        assert "2 photos that the classifier was not trained on, not from the 7 of" in notices[0]
 
     def test_another_data_set_whole(self, trained, tmp_path):
         others = tiny.photos(tmp_path / "others", {"c": 3, "d": 3, "a": 0, "b": 0})

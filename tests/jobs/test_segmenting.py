@@ -56,6 +56,17 @@ def test_nothing_drawn_is_told(classifier, tmp_path):
     assert panel.detail == "nothing drawn"
 
 
+def test_a_spot_is_more_than_nothing(classifier, tmp_path):
+    def forward(features, size):
+        logits = torch.full((1, 2, *size), -20.0)
+        logits[0, 0, 0, 0] = 20
+        return logits
+
+    classifier.decoder.forward = forward
+    (panel,) = segmentation_panels(classifier, shots(tmp_path, 1))
+    assert panel.detail == "spot < 0.1 %"
+
+
 def test_without_a_decoder_there_is_no_column(tmp_path):
     assert segmentation_panels(tiny.classifier(), shots(tmp_path, 1)) == []
 

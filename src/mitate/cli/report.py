@@ -72,7 +72,7 @@ def report(
     from mitate.data.regions import regions_told
     from mitate.jobs.explaining import Style
     from mitate.jobs.gallery import build_report, report_path
-    from mitate.jobs.photos import evenly, open_masks, reported
+    from mitate.jobs.photos import evenly, folder_of, open_masks, reported
     from mitate.models.classifier import Classifier
     from mitate.view.report import write_report
 
@@ -88,6 +88,7 @@ def report(
     built, failures = build_report(
         classifier,
         evenly(records, limit),
+        root=folder_of(data),
         methods=method,
         layer=layer,
         budget=budget,

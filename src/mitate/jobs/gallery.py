@@ -18,7 +18,7 @@ from mitate.errors import ImageError, UsageError
 from mitate.explain.explainer import Explainer
 from mitate.explain.explanation import Explanation, default_colormap
 from mitate.jobs.explaining import UNMARKED, Style, controls_beside, explainers_of
-from mitate.jobs.photos import Shot, open_shots, shown_names, with_known_labels
+from mitate.jobs.photos import Shot, names_from, open_shots, with_known_labels
 from mitate.models.classifier import Classifier
 from mitate.models.tasks import likelihood
 from mitate.progress import Advance, progress
@@ -58,6 +58,7 @@ def build_report(
     style: Style | None = None,
     title: str = "",
     notices: Sequence[str] = (),
+    root: Path | None = None,
     shown: bool = True,
     **settings: Any,
 ) -> tuple[Report, list[str]]:
@@ -76,6 +77,7 @@ def build_report(
         style: how maps are drawn.
         title: of the report.
         notices: what should be known about the data.
+        root: the folder that names of photos start from; None calls them as briefly as can be.
         shown: show progress.
         **settings: of ``Explainer``, as for ``explain_photos``.
 
@@ -93,7 +95,8 @@ def build_report(
     style = (style or Style()).checked()
     explainers = explainers_of(classifier, methods, options or {}, **settings)
     names = classifier.class_names
-    predicted, failures = _predict(classifier, with_known_labels(records, names), shown)
+    known = with_known_labels(records, names)
+    predicted, failures = _predict(classifier, _named(known, root), shown)
     if not predicted:
         raise ImageError(f"none of the {len(records)} photos can be read: {failures[0]}")
     chosen = _chosen(predicted, names, right, wrong)
@@ -102,11 +105,14 @@ def build_report(
             case for part in _parts(chosen) for case in _cases(explainers, part, style, advance)
         )
     energy: tuple[EnergyRow, ...] = ()
+    marked = None
     if masks is not None:
         everyone = [*explainers, *controls_beside(explainers, **settings)]
         judged = [p.record for p in predicted]
         comparison, missed = measure(everyone, judged, masks, mask_value, shown=shown)
         energy = tuple(_energy_rows(comparison))
+        area = comparison.area()
+        marked = (area.images, area.mean)
         failures += missed
         notices = notices if energy else (*notices, UNMARKED)
     report = Report(
@@ -116,6 +122,7 @@ def build_report(
         class_names=names,
         cases=cases,
         energy=energy,
+        marked=marked if energy else None,
         curve=_curve(classifier),
         notices=(*notices, *failures),
         region=region,
@@ -153,8 +160,8 @@ def report_path(path: Path) -> Path:
     return path if path.suffix.lower() in PAGES and not path.is_dir() else path / "report.html"
 
 
-def _named(records: Sequence[Record]) -> list[tuple[Record, str]]:
-    return list(zip(records, shown_names([record.path for record in records]), strict=True))
+def _named(records: Sequence[Record], root: Path | None = None) -> list[tuple[Record, str]]:
+    return list(zip(records, names_from(root, [r.path for r in records]), strict=True))
 
 
 def _parts(items: Sequence[Any]) -> list[Sequence[Any]]:
@@ -179,12 +186,12 @@ def _opened(
 
 
 def _predict(
-    classifier: Classifier, records: Sequence[Record], shown: bool
+    classifier: Classifier, named: Sequence[tuple[Record, str]], shown: bool
 ) -> tuple[list[Predicted], list[str]]:
     predicted: list[Predicted] = []
     failures: list[str] = []
-    with progress("predicting", len(records), shown=shown) as advance:
-        for part in _parts(_named(records)):
+    with progress("predicting", len(named), shown=shown) as advance:
+        for part in _parts(named):
             if shots := _opened(classifier, part, failures):
                 inputs = classifier.inputs([shot.photo for shot in shots])
                 likely = likelihood(classifier.task, classifier.logits(inputs))

@@ -344,8 +344,8 @@ def _set_aside(
         return list(records), ("The classifier was trained on all of the photos judged.",)
     why = "that the classifier was not trained on" if new else "that training set aside"
     return kept, (
-        f"Judged: {counted(len(kept), 'photo')} {why}, not the {len(records)} of the whole data "
-        "set.",
+        f"Taken from {counted(len(kept), 'photo')} {why}, not from the {len(records)} of the whole "
+        "data set.",
         *unknown,
     )
 

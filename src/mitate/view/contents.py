@@ -240,6 +240,7 @@ class Report:
         class_names: The order of the classes everywhere.
         cases: The gallery.
         energy: Where the maps lie, methods and controls.
+        marked: On how many photos, and the mean share of them that the masks cover.
         curve: (epoch, training loss, validation loss, accuracy) an epoch.
         notices: What should be known about the data, a sentence each.
         region: What the masks of `energy` mark.
@@ -258,6 +259,7 @@ class Report:
     class_names: tuple[str, ...] = ()
     cases: tuple[Case, ...] = ()
     energy: tuple[EnergyRow, ...] = ()
+    marked: tuple[int, float] | None = None
     curve: tuple[tuple[int, float, float, float], ...] = ()
     notices: tuple[str, ...] = ()
     region: str = "the marked region"
