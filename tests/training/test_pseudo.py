@@ -224,6 +224,12 @@ def test_a_corrected_mask_of_another_size_is_told_and_left(explainer, dataset, t
         assert image.size == (20, 15)
 
 
+def test_the_folder_of_masks_may_be_named_by_the_one_around_it(explainer, dataset, tmp_path):
+    make_masks(explainer, dataset, tmp_path / "out", shown=False)
+    masks = MaskIndex.open(tmp_path / "out")
+    assert all(masks.find(record.path) for record in dataset.records)
+
+
 def test_a_map_of_zeros_makes_no_mask(dataset, tmp_path):
     """An empty mask would say that there is nothing to see on the photo."""
     classifier = tiny.classifier()

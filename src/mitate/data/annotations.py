@@ -190,7 +190,7 @@ def annotations_in(source: Path) -> Annotations | None:
     if not source.is_dir() or (source / "index.csv").is_file():
         return None
     by_ending: dict[str, list[Path]] = defaultdict(list)
-    for path in walk(source):
+    for path in walk(source, made=True):
         by_ending[path.suffix.lower()].append(path)
     described = by_ending.get(".json", [])
     if len(described) == 1 and _has(described[0], "images", "annotations"):

@@ -224,25 +224,25 @@ def is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def walk(folder: Path, seen: Iterable[Path] = ()) -> Iterator[Path]:
+def walk(folder: Path, seen: Iterable[Path] = (), *, made: bool = False) -> Iterator[Path]:
     """Yields the visible files in and below a folder, naturally sorted, links followed once.
 
-    What mitate has drawn is left out, and folders of classifiers.
+    What mitate has drawn is left out, and folders of classifiers, unless ``made`` asks for it too.
     """
     entered = {_identity(place) for place in seen}
-    return _walk(folder, entered)
+    return _walk(folder, entered, made)
 
 
-def _walk(folder: Path, entered: set[tuple[int, int]]) -> Iterator[Path]:
+def _walk(folder: Path, entered: set[tuple[int, int]], made: bool) -> Iterator[Path]:
     identity = _identity(folder)
     if identity in entered:  # a link that leads back would never end
         return
     entered.add(identity)
     for path, is_folder in visible(folder):
-        if is_made(path, is_folder):
+        if not made and is_made(path, is_folder):
             continue
         if is_folder:
-            yield from _walk(path, entered)
+            yield from _walk(path, entered, made)
         else:
             yield path
 

@@ -228,7 +228,7 @@ class MaskIndex:
     @classmethod
     def _of_folder(cls, folder: Path) -> "MaskIndex":
         by_stem: dict[str, list[Path]] = defaultdict(list)
-        for path in walk(folder):
+        for path in walk(folder, made=True):
             if is_image(path.name):
                 for stem in {_stem(path), _bare_stem(path)}:
                     by_stem[stem].append(path)
