@@ -70,7 +70,9 @@ def test_the_version(mitate):
     ("words", "said"),
     [
         (["explian"], 'Did you mean "explain"'),
-        (["layers"], "requires an argument"),
+        (["layers"], "layers needs REF: mitate layers --help"),
+        (["explain", "a", "b.jpg"], "explain needs --out: mitate explain --help"),
+        (["explain", "a", "b.jpg", "-o"], "-o"),
         (["layers", "a", "--sise", "3"], "--size"),
         (["train", "a", "-o", "b", "--epochs", "many"], "many"),
         (["train", "a", "-o", "b", "--augment", "much"], "much"),

@@ -93,7 +93,10 @@ def test_the_map_is_remembered_in_the_folder(mitate, photos, tmp_path):
     folder = tiny.classifier().save(tmp_path / "mine").folder
     done = mitate("audit", folder, photos, *WORDS, "--remember")
     assert done.code == 0
-    assert f"remembered in {folder}" in done.err
+    assert (
+        f"remembered in {folder}, as the best of those that were compared and not to be relied"
+        in done.err
+    )
     with pytest.warns(package.MitateWarning, match="not to be relied on"):
         explainer = package.Explainer.best(folder)
     assert explainer.method.name == "gradcam"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NoReturn, TextIO
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, MissingArgumentError
 
 from mitate.allocation import keeping_memory
 from mitate.cli.streams import be_patient
@@ -83,6 +83,12 @@ def _judged(exc: BaseException) -> tuple[str, int]:
     match exc:
         case KeyboardInterrupt():
             return f"interrupted {exc}".strip(), INTERRUPTED
+        case MissingArgumentError(keyword=None, argument=left_out) if (
+            left_out and exc.command_chain
+        ):
+            command = " ".join(exc.command_chain)
+            told = f"error: {command} needs {left_out.name}: mitate {command} --help shows how"
+            return told, WRONG_USAGE
         case UsageError() | CycloptsError():
             return f"error: {exc}", WRONG_USAGE
         case MitateError():

@@ -127,7 +127,11 @@ def audit(
         raise KeyboardInterrupt(_kept(out)) from exc
     tell_what_to_know(done.notices, done.failures)
     if remember and classifier.folder is not None and keep(done, classifier.folder):
-        tell(f"remembered in {classifier.folder}")
+        trusted = done.recommendation is not None and done.recommendation.trusted
+        doubt = (
+            "" if trusted else ", as the best of those that were compared and not to be relied on"
+        )
+        tell(f"remembered in {classifier.folder}{doubt}")
     if json:
         print_json(as_dict(done))
     else:

@@ -87,6 +87,7 @@ def train(
     from mitate.training.fit import check_settings, fit
     from mitate.training.masks import true_masks
     from mitate.training.preparing import prepared, unevenness
+    from mitate.training.scores import guessing
     from mitate.training.segmentation import Supervision
 
     check_masks_for(masks, mask_value=mask_value)
@@ -147,6 +148,8 @@ def train(
             masks=marked,
             supervision=supervision,
         )
+        for line in guessing(fitted[name].scores):
+            tell(f"note: {line}")
     if json:
         print_json({name: result.as_dict() for name, result in fitted.items()})
         return 0

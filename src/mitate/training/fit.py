@@ -28,7 +28,7 @@ from mitate.training.masks import TrueMasks, true_masks
 from mitate.training.photos import Photos
 from mitate.training.planting import SHARE
 from mitate.training.preparing import prepared
-from mitate.training.scores import Scores
+from mitate.training.scores import Scores, guessing
 from mitate.training.segmentation import Supervision, with_masks
 from mitate.training.selftraining import DrawnMasks, passes, run_drawing
 from mitate.training.start import HUB, SCRATCH, start
@@ -176,6 +176,7 @@ def fit(
     if course.drawn is not None:
         dataset = dataset.with_notices(course.drawn.words)
     probabilities, scores = judged(first.to(place), valid)
+    dataset = dataset.with_notices(*guessing(scores))
     first.to("cpu")
     facts = _facts(dataset, model, course)
     if marked is not None:
@@ -265,11 +266,12 @@ def check_settings(
     for name, value in whole.items():
         if value is not None and not isinstance(value, int | np.integer):
             raise UsageError(f"{name} is {value!r}: use a whole number")
-    if epochs < 1 or batch_size < 2 or (lr is not None and not 0 < lr < float("inf")):
-        raise UsageError(
-            f"epochs {epochs}, batch size {batch_size}, learning rate {lr}: use at least 1 epoch, "
-            "2 images a batch and a positive rate"
-        )
+    if epochs < 1:
+        raise UsageError(f"{epochs} epochs: use 1 or more")
+    if batch_size < 2:
+        raise UsageError(f"a batch of {batch_size}: use 2 images or more")
+    if lr is not None and not 0 < lr < float("inf"):
+        raise UsageError(f"a learning rate of {lr}: use a positive rate, or leave it out")
     if patience is not None and patience < 1:
         raise UsageError(f"a patience of {patience} epochs: use 1 or more, or leave it out")
     is_file = weights not in (HUB, SCRATCH)

@@ -1,6 +1,6 @@
 """How good a classifier is on labelled images, and its segmentation on masks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -87,6 +87,19 @@ class Scores:
             classes=tuple(ClassScores(**score) for score in stored["classes"]),
             confusion=tuple(tuple(int(n) for n in row) for row in stored["confusion"]),
             segmentation=SegmentationScores.from_dict(drawn) if drawn else None,
+        )
+
+
+def guessing(scores: Scores) -> Iterator[str]:
+    """What is to be told of a classifier that is right no more often than a guess would be."""
+    images = [of_class.support for of_class in scores.classes]
+    share = max(images, default=0) / max(1, sum(images))
+    if scores.accuracy <= share < 1:
+        yield (
+            f"The classifier is right on {scores.accuracy:.3f} of the validation photos; to name "
+            f"the most frequent class each time would be on {share:.3f}: train longer, with "
+            "another learning rate, from pretrained weights, or with every class shown equally "
+            "often (--balance)."
         )
 
 
