@@ -475,7 +475,7 @@ class TestTrain:
         ("words", "code", "said"),
         [
             (["--model", "convnext_nana"], 1, "convnext_nano"),
-            (["--epochs", "0"], 2, "at least 1 epoch"),
+            (["--epochs", "0"], 2, "0 epochs: use 1 or more"),
             (["--size", "two"], 2, "128x256"),
             (["--size", "4"], 2, "takes no images of 4x4 px"),
             (["--weights", "no.safetensors"], 1, "no weights file at no.safetensors"),

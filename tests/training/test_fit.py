@@ -255,8 +255,8 @@ class TestWeights:
 @pytest.mark.parametrize(
     ("settings", "error", "words"),
     [
-        ({"epochs": 0}, UsageError, "at least 1 epoch"),
-        ({"batch_size": 1}, UsageError, "2 images a batch"),
+        ({"epochs": 0}, UsageError, "0 epochs: use 1 or more"),
+        ({"batch_size": 1}, UsageError, "a batch of 1: use 2 images or more"),
         ({"lr": -1.0}, UsageError, "positive rate"),
         ({"lr": float("nan")}, UsageError, "positive rate"),
         ({"augment": "much"}, UsageError, "none, flip, turn, full"),
