@@ -14,8 +14,13 @@ OF_MASKS = "made of maps by mitate masks"  # stands in the first line of that CO
 HEAD = 200  # bytes
 
 
+def sheet_name(number: int) -> str:
+    """The name of a sheet."""
+    return f"sheet-{number:03}.png"
+
+
 def is_made(path: Path, is_folder: bool) -> bool:
-    """Whether it is a sheet, a folder of a classifier, or one of masks that maps were made to."""
+    """Whether it is a sheet, the folder of a classifier, or one of masks that were made of maps."""
     if not is_folder:
         return SHEET.fullmatch(path.name) is not None and is_sheet(path)
     if (path / CLASSIFIER).is_file():

@@ -113,14 +113,13 @@ def _given(call: Call, values: Float[Tensor, "b c"]) -> Float[Tensor, "b m"] | N
     if call.input is None or call.input[:1].numel() != values.shape[1]:
         return None
     module: Any = call.module
-    scale: Any
-    shift: Any
+    weight: Any
     taken = values.to(call.input.dtype)
-    scale, shift = (None if one is None else one.to(taken) for one in (module.weight, module.bias))
+    weight, bias = (None if one is None else one.to(taken) for one in (module.weight, module.bias))
     if isinstance(module, LINEAR):
-        rows = scale.flatten(1)
-        return F.linear(taken, rows, shift) if rows.shape[1] == taken.shape[1] else None
-    scale, shift = (None if one is None else one.flatten() for one in (scale, shift))
+        rows = weight.flatten(1)
+        return F.linear(taken, rows, bias) if rows.shape[1] == taken.shape[1] else None
+    scale, shift = (None if one is None else one.flatten() for one in (weight, bias))
     if isinstance(module, nn.LayerNorm):
         fits = math.prod(module.normalized_shape) == taken.shape[1]
         return F.layer_norm(taken, taken.shape[1:], scale, shift, module.eps) if fits else None

@@ -4,16 +4,11 @@ import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from mitate.data.made import NUMBER, SHEET, is_sheet
+from mitate.data.made import NUMBER, SHEET, is_made, is_sheet, sheet_name
 from mitate.errors import UsageError
 from mitate.explain.methods import METHODS
 
 TABLES = ("predictions.csv", "predictions.json", "energy.csv")
-
-
-def sheet_name(number: int) -> str:
-    """The name of a figure."""
-    return f"sheet-{number:03}.png"
 
 
 def maps_name(method: str, number: int) -> str:
@@ -64,7 +59,7 @@ def _results(folder: Path) -> Iterator[Path]:
     """Whatever is named exactly as results are; of pictures, those that mitate drew."""
     maps = re.compile(rf"({'|'.join(map(re.escape, METHODS))})-{NUMBER}\.npz")
     yield from (folder / name for name in TABLES)
-    yield from (p for p in _inside(folder) if SHEET.fullmatch(p.name) and is_sheet(p))
+    yield from (path for path in _inside(folder) if is_made(path, is_folder=False))
     yield from (path for path in _inside(folder / "maps") if maps.fullmatch(path.name))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mitate.auditing.comparison import CONTROLS, Comparison, mask_batch
+from mitate.data.made import sheet_name
 from mitate.data.masks import Masks
 from mitate.data.records import Record
 from mitate.data.wording import counted
@@ -24,7 +25,7 @@ from mitate.explain.figure import draw
 from mitate.explain.files import as_json
 from mitate.explain.targets import checked_top_k
 from mitate.files import uninterrupted, write_csv, write_text
-from mitate.jobs.earlier import check_apart, clear, has_results, maps_name, sheet_name, told
+from mitate.jobs.earlier import check_apart, clear, has_results, maps_name, told
 from mitate.jobs.photos import Shot, open_shots, shown_names, strange, with_known_labels
 from mitate.jobs.segmenting import segmentation_panels
 from mitate.models.classifier import Classifier

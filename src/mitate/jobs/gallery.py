@@ -112,7 +112,7 @@ def build_report(
         comparison, missed = measure(everyone, judged, masks, mask_value, shown=shown)
         energy = tuple(_energy_rows(comparison))
         area = comparison.area()
-        marked = (area.images, area.mean)
+        marked = (area.images, area.mean) if energy else None
         failures += missed
         notices = notices if energy else (*notices, UNMARKED)
     report = Report(
@@ -122,7 +122,7 @@ def build_report(
         class_names=names,
         cases=cases,
         energy=energy,
-        marked=marked if energy else None,
+        marked=marked,
         curve=_curve(classifier),
         notices=(*notices, *failures),
         region=region,

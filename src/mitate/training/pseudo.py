@@ -168,16 +168,17 @@ def _maps(
         names.index(record.label) if record.label in names else found
         for record, found in zip(photos, predicted, strict=True)
     ]
-    made = explainer(inputs, targets=targets)
-    resized = resize_maps(made.maps.relu(), preprocessing.size)[:, 0].float().cpu().numpy()
+    made = explainer(inputs, targets=targets).maps
+    resized = resize_maps(made.relu(), preprocessing.size)[:, 0].float().cpu().numpy()
     found = {}
     for (record, photo), values in zip(photos.items(), resized, strict=True):
+        if record.label in empty:
+            found[record] = np.zeros_like(values, np.float16)
+            continue
         if superpixels and np.isfinite(values).all():
             values = averaged(values, np.asarray(preprocessing.pixels(photo)))
         peak = values.max()
-        if record.label in empty:
-            found[record] = np.zeros_like(values, np.float16)
-        elif np.isfinite(peak) and peak > 0:
+        if np.isfinite(peak) and peak > 0:
             found[record] = (values / peak).astype(np.float16)
         else:
             failures.append(f"{record.path}: {NOTHING if peak == 0 else NOT_FINITE}")
