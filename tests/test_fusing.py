@@ -210,14 +210,17 @@ UNPOOLED: list[Callable[[Tensor], Tensor]] = [
 ]
 
 
-def mixed(given: Tensor, turned: bool, shortcut: Tensor | None) -> Tensor:
+def mixed(
+    given: Tensor, turned: bool, shortcut: Tensor | None, scale: Tensor | None = None
+) -> Tensor:
     """The end of a block of ConvNeXt, by a linear layer or by a convolution of one place."""
     layer = nn.Linear(6, 5) if turned else nn.Conv2d(6, 5, 1)
     weights = torch.Generator().manual_seed(3)
     for weight in layer.parameters():
         nn.init.normal_(weight, generator=weights)
     found = layer(given.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) if turned else layer(given)
-    found = found * torch.linspace(-1, 2, 5).reshape(1, -1, 1, 1)
+    scale = torch.linspace(-1, 2, 5).reshape(1, -1, 1, 1) if scale is None else scale
+    found = found * scale
     return found if shortcut is None else found + shortcut
 
 
@@ -232,6 +235,62 @@ def test_a_mean_over_places_is_of_the_mean_place(
     assert_close(fused, plain)
     assert fused.shape == plain.shape
     assert len(done) == (pool not in POOLED)
+
+
+@pytest.mark.parametrize("pool", POOLED + UNPOOLED)
+@pytest.mark.parametrize("turned", [True, False])
+@pytest.mark.parametrize("added", [True, False])
+def test_a_recorded_mean_over_places_and_its_slopes(
+    done: Done, pool: Callable[[Tensor], Tensor], turned: bool, added: bool
+) -> None:
+    drawn = images(4, 6, 7, 3), images(4, 5, 7, 3, seed=1)
+    scale = nn.Parameter(torch.linspace(-1, 2, 5))
+
+    def run() -> tuple[Tensor, ...]:
+        given, beside = (one.clone().requires_grad_() for one in drawn)
+        inner = given * 1
+        shortcut = beside * 1 if added else None
+        found = pool(mixed(inner, turned, shortcut, scale.reshape(1, -1, 1, 1)))
+        leaves = [given, beside] if added else [given]
+        return found, *torch.autograd.grad(found.square().sum(), leaves)
+
+    plain = run()
+    with Fusing(fixed=True):
+        fused = run()
+    for found, wanted in zip(fused, plain, strict=True):
+        assert_close(found, wanted)
+        assert found.shape == wanted.shape
+    assert len(done) == (pool not in POOLED)
+
+
+def test_a_recorded_scale_that_is_of_the_image_keeps_its_slope() -> None:
+    """As of squeeze-and-excitation: of one image it is of a scale's shape."""
+    layer, drawn = nn.Conv2d(6, 6, 1), images(1, 6, 7, 3)
+
+    def run() -> Tensor:
+        given = drawn.clone().requires_grad_()
+        inner = given * 1
+        found = layer(inner) * inner.mean((2, 3), keepdim=True).sigmoid()
+        (slope,) = torch.autograd.grad(found.square().sum(), given)
+        return slope
+
+    plain = run()
+    with Fusing(fixed=True):
+        assert_close(run(), plain)
+
+
+def test_weights_of_which_gradients_are_asked_keep_them() -> None:
+    layer, drawn = nn.Linear(6, 5), images(4, 7, 3, 6)
+    scale = nn.Parameter(torch.linspace(-1, 2, 5))
+
+    def run() -> tuple[Tensor, ...]:
+        found = (layer(drawn) * scale).permute(0, 3, 1, 2).mean((2, 3))
+        return torch.autograd.grad(found.square().sum(), [layer.weight, layer.bias, scale])
+
+    plain = run()
+    with Fusing():
+        for found, wanted in zip(run(), plain, strict=True):
+            assert_close(found, wanted)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mitate import linears
-from mitate.linears import ConvolvedLinears, fixed_linear, gains, quick_linears
+from mitate.linears import ConvolvedLinears, gains, quick_linears
 
 
 @pytest.fixture
@@ -107,33 +107,6 @@ def test_only_where_it_gains(monkeypatch, processor, capability, expected):
         gains.cache_clear()
 
 
-SLOPES = {
-    "alike": lambda: _random(3, 1, 1, 200).expand(3, 12, 10, 200),
-    "alike, and as many numbers": lambda: _random(3, 1, 1, 200).expand(3, 12, 10, 200).clone(),
-    "one place": lambda: torch.cat([_random(3, 1, 1, 200), torch.zeros(3, 1, 119, 200)], 2),
-    "one place of one image": lambda: F.pad(_random(1, 1, 1, 200), (0, 0, 0, 119, 0, 0, 1, 1)),
-    "half of them": lambda: torch.cat([_random(3, 1, 60, 200), torch.zeros(3, 1, 60, 200)], 2),
-    "none": lambda: torch.zeros(3, 12, 10, 200),
-    "all": lambda: _random(3, 12, 10, 200),
-    "all but one alike": lambda: (
-        _random(3, 1, 1, 200).expand(3, 12, 10, 200).index_fill(1, torch.tensor([5]), 0.5)
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", SLOPES)
-def test_the_slope_of_fixed_weights(kind):
-    slope = SLOPES[kind]()
-    rows = _random(*slope.shape[:-1], 300, seed=1).requires_grad_()
-    layer = nn.Linear(300, 200)
-    output = fixed_linear(rows, layer.weight, layer.bias)
-    torch.testing.assert_close(output, layer(rows))
-    (gradient,) = torch.autograd.grad(output, rows, slope)
-    wanted = slope.double() @ layer.weight.double()
-    torch.testing.assert_close(gradient.double(), wanted, rtol=1e-4, atol=1e-4)
-    assert gradient.shape == rows.shape
-
-
 @pytest.mark.parametrize("gaining", [True, False])
 @pytest.mark.parametrize("laid", [lambda rows: rows, lambda rows: rows.t().contiguous().t()])
 def test_products_with_a_weight_as_it_lies(monkeypatch, gaining, laid):
@@ -141,47 +114,4 @@ def test_products_with_a_weight_as_it_lies(monkeypatch, gaining, laid):
     monkeypatch.setattr(linears, "gains", lambda: gaining)
     rows, weight = laid(_random(600, 256)), _random(256, 320, seed=1)
     exact = rows.double() @ weight.double()
-    torch.testing.assert_close(linears._product(rows, weight).double(), exact, rtol=1e-4, atol=1e-4)
-
-
-def test_places_that_are_alike_are_multiplied_once(monkeypatch):
-    rows, weight = _random(3, 120, 300).requires_grad_(), _random(200, 300)
-    output = fixed_linear(rows, weight)
-    multiplied = []
-    monkeypatch.setattr(linears, "_product", lambda a, b: (multiplied.append(len(a)), a @ b)[1])
-    slopes = (SLOPES["alike"](), SLOPES["one place"](), SLOPES["all"]())
-    for slope in slopes:
-        torch.autograd.grad(output, rows, slope.reshape(3, 120, 200), retain_graph=True)
-    assert multiplied == [3, 3, 360]
-
-
-def test_fixed_weights_twice_differentiated():
-    rows, weight = _random(2, 150, 300).requires_grad_(), _random(200, 300)
-    curved = fixed_linear(rows, weight).square()
-    (slope,) = torch.autograd.grad(curved.sum(), rows, create_graph=True)
-    (again,) = torch.autograd.grad(slope.square().sum(), rows)
-    exact = rows.detach().double().requires_grad_()
-    (wanted,) = torch.autograd.grad(
-        (exact @ weight.double().t()).square().sum(), exact, create_graph=True
-    )
-    (wanted,) = torch.autograd.grad(wanted.square().sum(), exact)
-    torch.testing.assert_close(again.double(), wanted, rtol=1e-3, atol=10.0)
-
-
-def test_small_or_unrecorded_products_are_left_as_they_are():
-    weight = _random(200, 300)
-    small, large = _random(2, 5, 300).requires_grad_(), _random(3, 120, 300)
-    assert "Fixed" not in type(fixed_linear(small, weight).grad_fn).__name__
-    assert fixed_linear(large, weight).grad_fn is None
-    assert "Fixed" in type(fixed_linear(large.requires_grad_(), weight).grad_fn).__name__
-    with torch.no_grad():
-        assert not fixed_linear(large, weight).requires_grad
-
-
-def test_weights_that_are_made_of_the_input_keep_their_gradient():
-    base, slopes = _random(300, 256, seed=2), []
-    for run in (F.linear, fixed_linear):
-        given = _random(512, 256, seed=1).requires_grad_()
-        found = run(given, base * given.mean(0), given.sum() * torch.ones(300))
-        slopes.append(torch.autograd.grad(found.square().mean(), given)[0])
-    torch.testing.assert_close(slopes[1], slopes[0], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(linears.product(rows, weight).double(), exact, rtol=1e-4, atol=1e-4)

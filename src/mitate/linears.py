@@ -5,9 +5,6 @@ only, and convolves with oneDNN, which asks for the instructions and not for the
 layer is a 1x1 convolution: run as one, ConvNeXt-Tiny's forward takes half of its time on an AMD
 processor with AVX-512 (Zen 5, torch 2.13), and its backward too. Results differ by the rounding of
 float32.
-
-Backward, behind pooling, the slope is the same at every place of an image, and behind a class token
-it is zero at every other: ``fixed_linear`` multiplies what differs alone.
 """
 
 import platform
@@ -58,62 +55,12 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return (_linear if gains() else F.linear)(input, weight, bias)
 
 
-def fixed_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The same of weights that no gradient is asked of, with what is alike multiplied once.
-
-    Recorded for the input alone, and twice if need be.
-    """
-    recorded = torch.is_grad_enabled() and input.requires_grad
-    made = any(one is not None and one.grad_fn is not None for one in (weight, bias))
-    if not recorded or made or not _is_large(input, weight):
-        return linear(input, weight, bias)
-    given = (input, weight.detach(), None if bias is None else bias.detach())
-    result: Tensor = _Fixed.apply(*given)  # type: ignore[no-untyped-call]
-    return result
-
-
-def is_fixed(node: Any) -> bool:
-    """Whether a node of the graph is a ``fixed_linear``; it has saved weight, bias and result."""
-    return getattr(type(node), "_forward_cls", None) is _Fixed
-
-
-class _Fixed(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        result = linear(input, weight, bias)
-        ctx.save_for_backward(weight, bias, result)
-        return result
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None]:
-        (weight, *_), (slope,) = ctx.saved_tensors, slopes
-        if torch.is_grad_enabled() or slope.ndim < 3:  # differentiated again, or of no places
-            return linear(slope, weight.t()), None, None
-        result = _by_what_differs(slope.reshape(len(slope), -1, len(weight)), weight)
-        return result.reshape(*slope.shape[:-1], -1), None, None
-
-
-def _by_what_differs(rows: Tensor, weight: Tensor) -> Tensor:
-    """Rows (images, places, n) times a weight (n, m); places that are alike, or zero, once."""
-    first, last = rows[:, 0], rows[:, -1]
-    if torch.equal(first, last) and torch.equal(rows, first[:, None].expand_as(rows)):
-        return _product(first, weight)[:, None].expand(-1, rows.shape[1], -1)
-    flat = rows.flatten(0, 1)
-    if not last.any():
-        told = flat.any(dim=1)
-        if 2 * int(told.sum()) < len(flat):
-            result = rows.new_zeros(len(flat), weight.shape[1])
-            result[told] = _product(flat[told], weight)
-            return result
-    return _product(flat, weight)
-
-
-def _product(rows: Tensor, weight: Tensor) -> Tensor:
+def product(rows: Tensor, weight: Tensor) -> Tensor:
     """Rows (r, n) times a weight (n, m), unrecorded.
 
     oneDNN's own linear layer takes the weight as it lies; a convolution copies it first, each time.
     """
-    if not (gains() and onednn.has_operations() and _is_large(rows, weight.t())):
+    if not (gains() and onednn.has_operations() and is_large(rows, weight.t())):
         return rows @ weight
     result: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight.t(), None, "none", [], "")
     return result
@@ -138,7 +85,7 @@ def _processor() -> str:
 
 
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    if not _is_large(input, weight):
+    if not is_large(input, weight):
         return F.linear(input, weight, bias)
     rows = input.numel() // input.shape[-1]
     # Rows lie along the width of one picture, and its channels, which come last, are a row.
@@ -147,7 +94,7 @@ def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     return output.permute(0, 2, 3, 1).reshape(*input.shape[:-1], -1)
 
 
-def _is_large(input: Tensor, weight: Tensor) -> bool:
+def is_large(input: Tensor, weight: Tensor) -> bool:
     """Whether a product in float32 on a CPU is worth a detour."""
     rows, work = input.numel() // max(1, input.shape[-1]), input.numel() * weight.shape[0]
     single = input.dtype == weight.dtype == torch.float32 and weight.layout == torch.strided

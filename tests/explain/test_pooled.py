@@ -11,7 +11,7 @@ from mitate import Classifier, Explainer, fusing, imports
 from mitate.explain import evidence
 from mitate.explain.grid import Grid
 from mitate.explain.pooled import behind
-from mitate.linears import fixed_linear
+from mitate.fixed import fixed_linear
 
 IMAGES, CHANNELS, HIDDEN, SIDE, CLASSES = 3, 64, 600, 12, 2
 FIRST = Grid("channels first", SIDE, SIDE, CHANNELS)

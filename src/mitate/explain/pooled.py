@@ -16,6 +16,7 @@ over places of s u is g W' times that of s q.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from mitate.explain.grid import Grid
-from mitate.linears import is_fixed
+from mitate.fixed import is_fixed
 
 
 @dataclass(frozen=True)
@@ -39,23 +40,32 @@ class Behind:
         """Where the linear layer's slope is."""
         return GradientEdge(self.linear, 0)
 
+    @cached_property
+    @torch.no_grad()
+    def scaled_output(self) -> Float[Tensor, "b places n"]:
+        """W (g y): what the linear layer gave for the scaled input alone, of every score."""
+        weight, shift, output = self.linear.saved_tensors
+        offset = self.norm._saved_bias
+        constant = weight.new_zeros(len(weight)) if shift is None else shift
+        constant = constant if offset is None else torch.addmv(constant, weight, offset)
+        scaled: Tensor = (output - constant).reshape(len(output), -1, len(weight))
+        return scaled
+
     @torch.no_grad()
     def mean(self, slope: Float[Tensor, "b *places n"] | None) -> Float[Tensor, "b c"]:
         """The layer's mean gradient by the linear layer's slope; zero where there is none."""
-        weight, shift, output = self.linear.saved_tensors
+        weight, *_ = self.linear.saved_tensors
         norm = self.norm
-        given, scale, offset = norm._saved_input, norm._saved_weight, norm._saved_bias
+        given, scale = norm._saved_input, norm._saved_weight
         (images, *_, channels), size = given.shape, len(weight)
         if slope is None:
             return torch.zeros(images, channels, dtype=weight.dtype, device=weight.device)
-        slope, output = slope.reshape(images, -1, size), output.reshape(images, -1, size)
+        slope = slope.reshape(images, -1, size)
         middle, spread = (
             one.reshape(images, 1, -1) for one in (norm._saved_result1, norm._saved_result2)
         )
         scaled = weight if scale is None else weight * scale
-        constant = weight.new_zeros(size) if shift is None else shift
-        constant = constant if offset is None else torch.addmv(constant, weight, offset)
-        along = torch.linalg.vecdot(slope, output) - slope @ constant  # c mean(u y)
+        along = torch.linalg.vecdot(slope, self.scaled_output)  # c mean(u y)
         tilted = spread.square() * along[:, None]
         pooled = torch.bmm(spread, slope)[:, 0]
         even = pooled @ scaled.sum(1, keepdim=True) - torch.bmm(tilted, middle.mT)[:, 0]

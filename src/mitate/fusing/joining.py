@@ -108,6 +108,11 @@ def _scaled(input: Any, other: Any, *, inplace: bool = False, **named: Any) -> P
     if named or recipe is None or recipe.added is not None or not isinstance(scale, Tensor):
         return None
     scale = computed(scale)
+    if torch.is_grad_enabled():
+        if not _is_weight(scale):
+            return None
+        bias = None if recipe.bias is None else recipe.bias.detach()
+        recipe, scale = replace(recipe, weight=recipe.weight.detach(), bias=bias), scale.detach()
     wanted = [1] * len(pending.extent)
     wanted[recipe.channels] = pending.extent[recipe.channels]
     broadcast = [1] * (len(wanted) - scale.ndim) + list(scale.shape)
@@ -259,6 +264,11 @@ def _usable(*tensors: Tensor | None) -> bool:
     )
 
 
+def _is_weight(tensor: Tensor) -> bool:
+    """Whether a tensor is a parameter, or one in another shape."""
+    return isinstance(tensor if tensor._base is None else tensor._base, nn.Parameter)
+
+
 def _pair(number: Any) -> tuple[int, int]:
     first, *rest = number if isinstance(number, Sequence) else (number,)
     return int(first), int(rest[0] if rest else first)
@@ -266,16 +276,19 @@ def _pair(number: Any) -> tuple[int, int]:
 
 Joins = dict[Any, Callable[..., Tensor | None]]
 RECORDED: Joins = {F.conv2d: _convolution, F.batch_norm: _normalised, F.dropout: _dropout}
-JOINS: Joins = {
+FIXED: Joins = {
     **RECORDED,
     F.linear: _linear,
     **dict.fromkeys((torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__), _sum),
-    **dict.fromkeys((Tensor.add_, Tensor.__iadd__), partial(_sum, inplace=True)),
     **dict.fromkeys((torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__), _scaled),
-    **dict.fromkeys((Tensor.mul_, Tensor.__imul__), partial(_scaled, inplace=True)),
     **dict.fromkeys((torch.permute, Tensor.permute), _permuted),
     **dict.fromkeys((torch.mean, Tensor.mean), _averaged),
     F.adaptive_avg_pool2d: _pooled,
+}
+JOINS: Joins = {
+    **FIXED,
+    **dict.fromkeys((Tensor.add_, Tensor.__iadd__), partial(_sum, inplace=True)),
+    **dict.fromkeys((Tensor.mul_, Tensor.__imul__), partial(_scaled, inplace=True)),
     **dict.fromkeys((F.relu, torch.relu, Tensor.relu), _relu),
     **dict.fromkeys((torch.relu_, Tensor.relu_), partial(_relu, inplace=True)),
     F.relu6: _relu6,

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from mitate import onednn
-from mitate.fusing.joining import JOINS, RECORDED
+from mitate.fixed import fixed_gelu, fixed_linear
+from mitate.fusing.joining import FIXED, JOINS, RECORDED
 from mitate.fusing.pending import Pending, computed, memory_of, tensors_in
-from mitate.linears import fixed_linear, linear
+from mitate.linears import linear
 
 FEWEST_INPUTS = 1_000_000  # numbers of a batch: with fewer, Python's share of a forward grows large
 # What gives the numbers away to code that may write them without a function of torch.
@@ -27,13 +28,17 @@ METADATA = {
 }
 
 
+FOR_FIXED: dict[Any, Callable[..., Tensor]] = {F.linear: fixed_linear, F.gelu: fixed_gelu}
+
+
 class Fusing(TorchFunctionMode):
     """Puts off convolutions and linear layers while it is entered."""
 
     def __init__(self, *, fixed: bool = False) -> None:
         """Nothing is put off yet; ``fixed`` where no gradient is asked of the weights."""
         super().__init__()
-        self.linear = fixed_linear if fixed else linear
+        self.instead = FOR_FIXED if fixed else {F.linear: linear}
+        self.recorded = FIXED if fixed else RECORDED
         self.begun: list[ref[Pending]] = []
         self.handed_out: set[int] = set()
 
@@ -50,8 +55,8 @@ class Fusing(TorchFunctionMode):
         if among and func in METADATA:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **named)
-        join = (RECORDED if torch.is_grad_enabled() else JOINS).get(func)
-        as_written = (join is not None or func is F.linear) and _is_checkpointed()
+        join = (self.recorded if torch.is_grad_enabled() else JOINS).get(func)
+        as_written = (join is not None or func in self.instead) and _is_checkpointed()
         if join is not None and not as_written and not torch.is_autocast_enabled("cpu"):
             joined = join(*args, **named)
             if isinstance(joined, Pending):
@@ -71,7 +76,7 @@ class Fusing(TorchFunctionMode):
                     pending.result()
         if among:
             args, named = computed(args), computed(dict(named))
-        return (self.linear if func is F.linear and not as_written else func)(*args, **named)
+        return (func if as_written else self.instead.get(func, func))(*args, **named)
 
     def __exit__(self, kind: type[BaseException] | None, *raised: Any) -> None:
         """Compute what still waits: what it would be computed from may change now."""

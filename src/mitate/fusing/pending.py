@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mitate.fixed import fixed_linear
 from mitate.linears import gains, linear
 from mitate.onednn import has_wide_vectors
 
@@ -128,7 +129,7 @@ class Recipe:
         self._check()
         places = (1, 2) if self.geometry is None else (2, 3)
         mean = linear(self.input.mean(places), self.weight.flatten(1), self.bias)
-        return mean if self.added is None else mean.add_(self.added.mean((2, 3)))
+        return mean if self.added is None else mean + self.added.mean((2, 3))
 
     def _check(self) -> None:
         read = (self.input,) if self.added is None else (self.input, self.added)
@@ -138,9 +139,9 @@ class Recipe:
     def run(self) -> Tensor:
         """The result of what is not turned, as it stands."""
         shape, plain = self.geometry, self.added is None and self.activation is None
-        if plain and shape is not None:
-            laid = (shape.stride, shape.padding, shape.dilation, shape.groups)
-            return F.conv2d(self.input, self.weight, self.bias, *laid)
+        if torch.is_grad_enabled() or (plain and shape is not None):
+            result = self._alone()
+            return result if self.added is None else result + self.added
         if shape is None and (plain or not fuses(self.weight)):
             result = linear(self.input, self.weight, self.bias)
             result = result if self.added is None else result.add_(self.added)
@@ -158,6 +159,14 @@ class Recipe:
             given += [None, [], None] if self.activation is None else self.activation.told
         joined: Tensor = run(*given)
         return joined
+
+    def _alone(self) -> Tensor:
+        """The layer's own result, recorded where it is."""
+        shape = self.geometry
+        if shape is None:
+            return fixed_linear(self.input, self.weight, self.bias)
+        laid = (shape.stride, shape.padding, shape.dilation, shape.groups)
+        return F.conv2d(self.input, self.weight, self.bias, *laid)
 
 
 class Pending(Tensor):
