@@ -80,3 +80,5 @@ def test_a_notebook_shows_some_of_many() -> None:
     )
     assert f"and 6 more images: explanation[{MOST_ROWS}:].plot()" in as_html(many)
     assert "no image" in as_html(many[:0])
+    with pytest.raises(UsageError, match="of no image: there is nothing to draw"):
+        many[:0].plot()

@@ -546,3 +546,14 @@ def test_a_sequence_that_is_read_as_a_whole_has_one() -> None:
 
     found = automatic(Pooled(0).eval(), torch.randn(1, 3, 32, 32), read=first)
     assert found.name == "along"
+
+
+def test_a_graph_of_plain_operations_has_no_layers_and_says_so() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    images = torch.zeros(2, 3, 16, 16)
+    shapes = ({0: torch.export.Dim.DYNAMIC},)
+    exported = torch.export.export(network.eval(), (images,), dynamic_shapes=shapes).module()
+    model = Classifier.from_module(exported, classes=list("abcdefgh"))
+    with pytest.raises(LayerError, match="calls no layers: explain the network that it was made"):
+        Explainer(model)(images, top_k=1)
+    assert Explainer(model, "gradient")(images, top_k=1).maps.shape == (2, 1, 16, 16)

@@ -39,11 +39,13 @@ def draw(
         segmentations: panels to stand between the pictures and the maps, one an image.
 
     Raises:
-        UsageError: explanations of different images.
+        UsageError: explanations of different images, or of none.
     """
     from mitate.drawing.sheet import draw_sheet
 
     first = explanations[0]
+    if not len(first):
+        raise UsageError("this explanation is of no image: there is nothing to draw")
     if any(len(other) != len(first) for other in explanations):
         raise UsageError("explanations side by side must be of the same images")
     signed = any(e.signed for e in explanations)

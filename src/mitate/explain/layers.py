@@ -26,6 +26,12 @@ WHOLE_NUMBERS = (
     "occlusion or rise"
 )
 
+EXPORTED = (
+    "this graph of plain operations, such as torch.export gives, calls no layers: explain the "
+    "network that it was made from, or use a method that needs no layer, such as gradient, "
+    "occlusion or rise"
+)
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -99,6 +105,8 @@ def automatic(network: nn.Module, inputs: Tensor, *, read: Read) -> Layer:
             return replace(layer, grid=grid)
     if isinstance(network, torch.jit.ScriptModule):
         raise LayerError(SCRIPTED)
+    if isinstance(network, torch.fx.GraphModule) and _calls_no_layer(network):
+        raise LayerError(EXPORTED)
     if any(module.__module__.startswith(QUANTISED) for module in network.modules()):
         raise LayerError(WHOLE_NUMBERS)
     size = "x".join(str(side) for side in _size(inputs))
@@ -106,6 +114,11 @@ def automatic(network: nn.Module, inputs: Tensor, *, read: Read) -> Layer:
         f"no layer of this {type(network).__name__} has a spatial grid of two cells or more at "
         f"{size} px: give larger images, or name a layer"
     )
+
+
+def _calls_no_layer(network: torch.fx.GraphModule) -> bool:
+    called = (node for node in network.graph.nodes if node.op == "call_module")
+    return not any(node.users for node in called)  # nothing uses what guards the inputs' sizes
 
 
 def automatic_of(layers: Sequence[Layer]) -> Layer | None:
