@@ -88,6 +88,14 @@ def at_least_single(tensor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
+def recordable(tensor: Tensor) -> Tensor:
+    """The tensor; of one that ``torch.inference_mode`` made a copy, which autograd takes.
+
+    To be called where that mode is off.
+    """
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
 def exact(tensor: Tensor) -> Float[Tensor, "..."]:
     """Raise to double precision, on the CPU where the tensor's device has none (a Mac's)."""
     return (tensor if has_doubles(tensor.device) else tensor.cpu()).double()

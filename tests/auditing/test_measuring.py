@@ -217,6 +217,16 @@ def test_what_is_missing_or_unknown_is_said():
         measure(made(), images(), CLASSES, {"a": maps(number=2)}, ["deletion"])
     with pytest.raises(UsageError, match="2 class.es. for 3 image"):
         measure(made(), images(), CLASSES[:2], one, ["deletion"])
+    with pytest.raises(UsageError, match=r"maps of a are .* such as explanation.maps\[:, 0\]"):
+        measure(made(), images(), CLASSES, {"a": maps()[:, None]}, ["deletion"])
+    with pytest.raises(UsageError, match="classes go from .* use 0 to"):
+        measure(made(), images(), CLASSES + 99, one, ["deletion"])
+    whole = 255 * (torch.rand(NUMBER, *images().shape[-2:]) > 0.5)
+    for masks in (whole, whole.float(), -whole.float(), whole / whole):
+        with pytest.raises(UsageError, match=r"masks go from .* such as masks > 0"):
+            measure(made(), images(), CLASSES, one, ["energy"], masks=masks)
+    with pytest.raises(UsageError, match="'randomisation' is a family of metrics: name one"):
+        measure(made(), images(), CLASSES, one, ["randomisation"])
     other = {"a": Explainer(made(), "gradcam", "tapped")}
     with pytest.raises(UsageError, match="of another network"):
         measure(made(), images(), CLASSES, one, ["stability"], explainers=other)

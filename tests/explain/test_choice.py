@@ -1,6 +1,7 @@
 """``auto`` in the place of a method."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -17,7 +18,7 @@ from mitate.models.classifier import Classifier
 from mitate.models.preprocessing import Preprocessing
 from mitate.models.weights import digest_of_network
 from oracles import networks
-from oracles.staged import Closed, stages
+from oracles.staged import Closed, Rounded, stages
 
 SIZE = (32, 64)
 LOUPE = METHODS["loupe"].cost.of(0, 1, options=METHODS["loupe"].options)
@@ -80,10 +81,15 @@ class TestABudget:
         assert found.cost <= 1 + 2 * 65
 
     @pytest.mark.parametrize(("budget", "method"), [(100, "glance"), (1000, "occlusion")])
+    @pytest.mark.parametrize("without", [Closed, Rounded])
     def test_buys_occlusion_where_the_image_gets_no_gradient(
-        self, budget: float, method: str
+        self, budget: float, method: str, without: Callable[[nn.Module], nn.Module]
     ) -> None:
-        assert choose(made(Closed(stages())), "auto", budget=budget).method.name == method
+        assert choose(made(without(stages())), "auto", budget=budget).method.name == method
+
+    def test_buys_loupe_where_the_outputs_add_up_to_one(self) -> None:
+        network = nn.Sequential(stages(), nn.Softmax(1))
+        assert choose(made(network), "auto", budget=1e3).method.name == "loupe"
 
     def test_buys_no_comparison_that_loupe_could_not_make(self) -> None:
         assert choose(made(stages()), "auto", budget=1e3, compares=True).method.name == "glance"

@@ -1,3 +1,4 @@
+from math import nan
 from types import SimpleNamespace
 
 import numpy as np
@@ -264,3 +265,9 @@ def test_scorecam_of_a_function_takes_its_rise_above_an_empty_image() -> None:
     plain = explainer(images, targets=first)
     lifted = explainer(images, targets=lambda output: output[:, 0] + 100)
     torch.testing.assert_close(lifted.maps, plain.maps)
+
+
+@pytest.mark.parametrize("box", [(50, 50, 20, 20), (0, 0, 0, 0), (5, 5, 5, 9), (0, 0, 1, nan)])
+def test_a_box_with_nothing_in_it_is_refused(box: tuple[float, ...]) -> None:
+    with pytest.raises(TargetError, match="has nothing in it: give x1, y1, x2, y2 in pixels"):
+        DetectionTarget(box, 1)

@@ -1,6 +1,7 @@
 """Networks whose layers cannot be watched, or give whole numbers: what needs no layer runs."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -66,6 +67,53 @@ def test_what_needs_no_layer(kind: str, method: str) -> None:
     made = Explainer(classifier, method, **options)(images(), top_k=2)
     assert (made.layer, made.maps.shape) == ("pixels", (2, 2, 16, 16))
     assert not made.flags
+
+
+class Counting(nn.Module):
+    """Has a batch norm, and counts its forwards in its own place and in a new one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)), nn.Linear(8, 5)
+        self.register_buffer("seen", torch.zeros(()))
+        self.register_buffer("runs", torch.zeros(()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen += images.shape[0]
+        self.runs = self.runs + 1
+        return self.head(self.body(images).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "compiled",
+    [
+        torch.jit.script,
+        lambda network: torch.jit.trace(network, images(), check_trace=False),
+        lambda network: nn.Sequential(torch.jit.script(network)),
+    ],
+    ids=["scripted", "traced", "a part"],
+)
+@pytest.mark.parametrize("method", ["occlusion", "gradient"])
+def test_scripted_norms_and_counters_are_as_they_were(
+    compiled: Callable[[nn.Module], nn.Module], method: str
+) -> None:
+    plain = Counting().eval()
+    wanted = Explainer(plain, "gradient")(images(), top_k=2)
+    network = compiled(copy.deepcopy(plain))
+    before = [buffer.clone() for buffer in network.buffers()]
+    made = Explainer(Classifier.from_module(network, classes=5), method)(images(), top_k=2)
+    torch.testing.assert_close(made.logits, wanted.logits)
+    if method == "gradient":
+        torch.testing.assert_close(made.maps, wanted.maps, rtol=1e-3, atol=1e-5)
+    assert not made.flags
+    for buffer, old in zip(network.buffers(), before, strict=True):
+        assert torch.equal(buffer, old)
+
+
+def test_a_frozen_script_that_has_no_mode() -> None:
+    network = torch.jit.freeze(torch.jit.script(small()))
+    made = Explainer(Classifier.from_module(network, classes=5), "occlusion")(images(), top_k=1)
+    assert made.maps.any()
 
 
 @pytest.mark.parametrize("method", ["occlusion", "rise"])

@@ -1,6 +1,7 @@
 """Forwards that switch the recording of gradients by themselves."""
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import pytest
 import torch
@@ -156,3 +157,22 @@ def test_a_scripted_part_is_passed_by_and_refused_where_it_is_named() -> None:
         Explainer(network, layer="body")(images, 2)
     network.body = nn.Sequential(network.body, nn.Conv2d(8, 8, 1))
     assert Explainer(network)(images, 2).layer == "body"  # all of it, whose last tensor it is
+
+
+@pytest.mark.parametrize("method", ["gradcam", "fullgrad", "gradient", "glance", "loupe"])
+@pytest.mark.parametrize(
+    "targets",
+    [1, [2, 0], [[2, 0], [1, 2]], torch.tensor([2, 0]), lambda logits: logits[:, 1], "label"],
+    ids=["one", "one each", "several", "a tensor", "a function", "label"],
+)
+def test_named_targets_within_inference_mode(method: str, targets: Any) -> None:
+    images, options = networks.make_images(2, size=(20, 24)).float(), {"labels": None}
+    if isinstance(targets, str):
+        options = {"labels": [0, 2]}
+    explainer = Explainer(Frozen("as usual"), method, **({"steps": 3} if method == "loupe" else {}))
+    wanted = explainer(images, targets=targets, **options)
+    with torch.inference_mode():
+        given = targets.clone() if isinstance(targets, Tensor) else targets
+        found = explainer(images.clone(), targets=given, **options)
+    torch.testing.assert_close(found.maps, wanted.maps, rtol=1e-4, atol=1e-6)
+    assert wanted.maps.any()

@@ -145,10 +145,10 @@ def test_the_first_tensor_of_several_is_tapped(kind: str) -> None:
     assert gradient.flatten(2)[:, 0].sum(-1).tolist() == [1, 1]
 
 
-@pytest.mark.parametrize("kind", ["whole", "dict"])
-def test_a_layer_that_gives_no_numbers_is_refused(kind: str) -> None:
+@pytest.mark.parametrize(("kind", "given"), [("whole", "whole numbers"), ("dict", "dict")])
+def test_a_layer_that_gives_no_numbers_is_refused(kind: str, given: str) -> None:
     network = Around(kind)
-    with pytest.raises(LayerError, match=r"'inner' is not run by the forward, or gives no numbers"):
+    with pytest.raises(LayerError, match=f"'inner' gives {given}, and no tensor of numbers"):
         tapped_forward(
             network, networks.make_images(1), [place(network, "inner")], read=first, gradients=True
         )

@@ -1,4 +1,5 @@
 import copy
+from collections.abc import Callable
 from threading import Event, Thread
 
 import pytest
@@ -148,6 +149,35 @@ def test_what_was_compiled_runs_as_it_was_written(how: str) -> None:
     with torch.no_grad():
         network(images)
     assert counter.frame_count > compiled
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@pytest.mark.parametrize("method", ["gradcam", "hirescam", "gradient", "glance"])
+def test_a_compiled_function_of_a_network_runs_as_it_was_written(method: str) -> None:
+    """Its backward may free what a second class needs."""
+
+    def gated(features: Tensor) -> Tensor:
+        return features.softmax(1) * features.sigmoid()
+
+    compiled = torch.compile(gated, backend="aot_eager")
+
+    class Gated(nn.Module):
+        def __init__(self, gate: Callable[[Tensor], Tensor]) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.second = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1)
+            self.head, self.gate = nn.Linear(8, 5), gate
+
+        def forward(self, images: Tensor) -> Tensor:
+            features = self.gate(self.second(self.gate(self.first(images))))
+            return self.head(features.mean((2, 3)))
+
+    images = torch.rand(2, 3, 32, 48)
+    network = Gated(compiled).eval()
+    network(images)  # compiled now, with its backward
+    wanted = Explainer(Gated(gated).eval(), method)(images, top_k=3).maps
+    torch.testing.assert_close(Explainer(network, method)(images, top_k=3).maps, wanted)
+    assert wanted.any()
 
 
 def test_threads_with_compiled_networks_leave_all_as_it_was() -> None:

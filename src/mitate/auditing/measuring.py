@@ -89,10 +89,12 @@ def measure(
     chosen = _found(metrics)
     used = checked_options(chosen, options)
     _check(chosen, inputs, classes, maps, masks)
+    _check_classes(classes, classifier)
     _check_segments(chosen, classifier)
     _check_explainers(chosen, classifier, maps, explainers or {})
     device = inputs.device
-    masks = masks if masks is None else masks.to(device)
+    if masks is not None:
+        masks = masks.to(device) if masks.is_floating_point() else masks.to(device).float()
     sample = Sample(
         classifier,
         inputs.detach(),
@@ -188,6 +190,11 @@ def _check(
     for name, given in maps.items():
         if len(given) != number:
             raise UsageError(f"{name} has {len(given)} map(s) for {number} image(s): give one each")
+        if given.ndim != 3:
+            raise UsageError(
+                f"the maps of {name} are {tuple(given.shape)}: give one map an image, (images, "
+                "height, width), such as explanation.maps[:, 0]"
+            )
     for metric in metrics:
         if metric.needs_masks and masks is None:
             raise UsageError(f"{metric.name} compares with the true region: give masks")
@@ -195,6 +202,20 @@ def _check(
         raise UsageError(
             f"masks of {tuple(masks.shape)} for inputs of {tuple(inputs.shape)}: bring them to the "
             "size of the inputs, such as by the classifier's preprocessing.mask"
+        )
+    if masks is not None and not ((masks >= 0) & (masks <= 1)).all():
+        raise UsageError(
+            f"masks go from {masks.min():g} to {masks.max():g}: give the share of each pixel that "
+            "is of the true region, 0 to 1, such as masks > 0"
+        )
+
+
+def _check_classes(classes: Tensor, classifier: Classifier) -> None:
+    number = len(classifier.class_names)
+    if not ((classes >= 0) & (classes < number)).all():
+        raise UsageError(
+            f"classes go from {int(classes.min())} to {int(classes.max())} and the classifier has "
+            f"{number}: use 0 to {number - 1}"
         )
 
 

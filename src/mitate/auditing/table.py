@@ -200,6 +200,9 @@ def find_metric(name: str) -> Metric:
     plain = name.lower().replace("-", "_").replace(" ", "_")
     if plain in METRICS:
         return METRICS[plain]
+    if plain in get_args(Family):
+        members = ", ".join(name for name, metric in METRICS.items() if metric.family == plain)
+        raise UsageError(f"{name!r} is a family of metrics: name one or more of {members}")
     near = get_close_matches(plain, [*METRICS, *get_args(Family)], n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(METRICS)}"
     raise UsageError(f"no metric is called {name!r}: {hint}")

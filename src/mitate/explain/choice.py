@@ -129,8 +129,8 @@ def _gives_gradients(classifier: Classifier) -> bool:
         scores = classifier.read(classifier.network(image))
         if not scores.requires_grad:
             return False
-        (slope,) = torch.autograd.grad(scores.sum(), image, allow_unused=True)
-    return slope is not None
+        (slope,) = torch.autograd.grad(scores.amax(1).sum(), image, allow_unused=True)
+    return slope is not None and bool(slope.any())
 
 
 def _tried(classifier: Classifier) -> Tensor:

@@ -245,11 +245,10 @@ class Evidence:
         """A random generator an image."""
         return generators(self.seed, list(self.inputs))
 
-    @property
-    def blind(self) -> Bool[Tensor, "b k"]:
-        """Where no gradient of a score arrives: at the layer, or else at the pixels."""
+    def blind(self, *, pixels: bool) -> Bool[Tensor, "b k"]:
+        """Where no gradient of a score arrives: at the layer, or at the pixels."""
         network, read = self.classifier.network, self.classifier.read
-        tapped = [self.place] if self.forward.activations else []
+        tapped = [self.place] if self.forward.activations and not pixels else []
         forward = tapped_forward(
             network, self.inputs, tapped, read=read, gradients=True, pixels=not tapped
         )

@@ -45,7 +45,7 @@ from mitate.models.accepting import as_classifier
 from mitate.models.mode import batch_for
 from mitate.models.tasks import ONE_OUTPUT
 from mitate.progress import Advance, progress
-from mitate.tensors import at_least_single
+from mitate.tensors import at_least_single, recordable
 
 
 class Explainer:
@@ -274,8 +274,9 @@ class Explainer:
             parts = []
             for start in range(0, len(inputs), size := self._batch(inputs)):
                 chosen = slice(start, start + size)
-                targets = None if wanted is None else wanted[chosen]
-                parts.append(self._smoothed(inputs[chosen], targets, top_k, advance))
+                targets = None if wanted is None else recordable(wanted[chosen])
+                given = recordable(inputs[chosen])
+                parts.append(self._smoothed(given, targets, top_k, advance))
             return joined(parts)
 
     def _smoothed(
@@ -400,4 +401,5 @@ def _blind(
     """Where no gradient arrives at all; None where none was asked for, or no map is zero."""
     if not method.differentiates or maps.flatten(2).any(-1).all():
         return None
-    return torch.stack([seen.blind for seen in evidence]).all(0)
+    masks = "scorer" in method.needs  # whose slopes go through the image
+    return torch.stack([seen.blind(pixels=masks) for seen in evidence]).all(0)

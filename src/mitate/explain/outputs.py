@@ -99,6 +99,15 @@ class DetectionTarget:
     box: tuple[float, float, float, float]
     label: int
 
+    def __post_init__(self) -> None:
+        """Refuse a box of nothing, such as x, y, width, height where it is small."""
+        x1, y1, x2, y2 = self.box
+        if not (x1 < x2 and y1 < y2):
+            raise TargetError(
+                f"the box {x1:g}, {y1:g}, {x2:g}, {y2:g} has nothing in it: give x1, y1, x2, y2 in "
+                "pixels, of the upper left and the lower right corner"
+            )
+
     def __call__(self, output: Any) -> Float[Tensor, " b"]:
         """Score a list of dicts with ``boxes`` (n, 4), ``labels`` (n,) and ``scores`` (n,)."""
         if not isinstance(output, list | tuple) or not all(
@@ -191,4 +200,4 @@ def _overlap(boxes: Float[Tensor, "n 4"], box: Float[Tensor, " 4"]) -> Float[Ten
     low, high = torch.maximum(boxes[:, :2], box[:2]), torch.minimum(boxes[:, 2:], box[2:])
     common = (high - low).clamp_min(0).prod(-1)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(-1) + (box[2:] - box[:2]).prod()
-    return common / (areas - common)
+    return common / (areas - common)  # the target's own area is not zero

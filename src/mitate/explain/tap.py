@@ -197,7 +197,7 @@ def _tapped(
     own = own_copy(inputs)
     attended = AttentionTap(gradients=gradients) if attention else None
     around: dict[int, list[Around]] = defaultdict(list)
-    trained = any(module.training for module in network.modules())
+    trained = any(getattr(module, "training", False) for module in network.modules())
     with ExitStack() as entered:
         entered.enter_context(undisturbed(network))
         entered.enter_context(hooked(keeper.modules, keeper))
@@ -254,10 +254,12 @@ class _Keeper:
         self.places, self.gradients = places, gradients
         self.modules = {id(place.module): place.module for place in places}.values()
         self.outputs: dict[int, list[Tensor]] = {id(place.module): [] for place in places}
+        self.unread: dict[int, str] = {}  # what modules gave that cannot be kept
 
     def __call__(self, module: nn.Module, _args: Any, output: Any) -> Any:
         tensor = first_tensor(output)
         if tensor is None or not tensor.is_floating_point():
+            self.unread[id(module)] = type(output).__name__ if tensor is None else "whole numbers"
             return output
         if not self.gradients or tensor.is_inference():
             self.outputs[id(module)].append(tensor.detach().clone())
@@ -269,9 +271,23 @@ class _Keeper:
 
     def found(self) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         """What each place gave, and in which of its module's calls."""
-        kept = tuple(_kept(place, self.outputs) for place in self.places)
+        kept = tuple(self._kept(place) for place in self.places)
         calls = tuple(place.call % len(self.outputs[id(place.module)]) for place in self.places)
         return kept, calls
+
+    def _kept(self, place: Place) -> Tensor:
+        calls, unread = self.outputs[id(place.module)], self.unread.get(id(place.module))
+        try:
+            return calls[place.call]
+        except IndexError:
+            found = "is not run by the forward"
+            if calls:
+                found = f"is run {len(calls)} time(s), and call {place.call} was asked for"
+            elif unread:
+                found = f"gives {unread}, and no tensor of numbers with a fraction"
+            raise LayerError(
+                f"layer {place.name!r} {found}; `mitate layers` lists the layers that would do"
+            ) from None
 
 
 def replaced_forward(
@@ -292,18 +308,3 @@ def replaced_forward(
 
     with undisturbed(network), hooked([place.module], replace):
         return read(network(own_copy(inputs)))
-
-
-def _kept(place: Place, outputs: dict[int, list[Tensor]]) -> Tensor:
-    calls = outputs[id(place.module)]
-    try:
-        return calls[place.call]
-    except IndexError:
-        found = (
-            f"is run {len(calls)} time(s), and call {place.call} was asked for"
-            if calls
-            else "is not run by the forward, or gives no numbers"
-        )
-        raise LayerError(
-            f"layer {place.name!r} {found}; `mitate layers` lists the layers that would do"
-        ) from None

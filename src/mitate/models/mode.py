@@ -44,7 +44,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             with (
                 _keeping_buffers(network),
                 _without_checkpoints(),
-                _without_compiler(network),
+                _without_compiler(),
                 quick,
             ):
                 yield
@@ -60,7 +60,7 @@ def switched_off(network: nn.Module) -> Iterator[None]:
             (module, flag)
             for module in network.modules()
             for flag in ("training", *(flag for flag in CHECKPOINTING if flag in vars(module)))
-            if getattr(module, flag) is True
+            if getattr(module, flag, None) is True  # frozen TorchScript has no mode
         ]
         for module, flag in switched:
             setattr(module, flag, False)
@@ -91,7 +91,7 @@ def _keeping_buffers(network: nn.Module) -> Iterator[None]:
             if version is None or buffer._version != version:
                 with torch.inference_mode(buffer.is_inference()), torch.no_grad():
                     buffer.resize_(copy.shape).copy_(copy)
-            if module._buffers.get(name) is not buffer:
+            if name not in module._buffers or module._buffers[name] is not buffer:
                 module._buffers[name] = buffer
 
 
@@ -104,26 +104,18 @@ _eagerly = Together(lambda: torch.compiler.set_stance("force_eager"))  # of all 
 
 
 @contextmanager
-def _without_compiler(network: nn.Module) -> Iterator[None]:
-    """Put off compiled code of a network's parts, and let it be traced: hooks make it begin anew.
+def _without_compiler() -> Iterator[None]:
+    """Put off compiled code of modules and functions, and let it be traced.
 
-    Its backward, moreover, frees what a second class needs.
+    Hooks make it begin anew, and its backward frees what a second class needs.
     """
-    if "torch._dynamo" not in sys.modules or not any(map(_is_compiled, network.modules())):
+    if "torch._dynamo" not in sys.modules:  # nothing was compiled
         yield
         return
     from torch._dynamo import config
 
     with _eagerly(), config.patch(error_on_nested_fx_trace=False):  # the one is each thread's own
         yield
-
-
-def _is_compiled(module: nn.Module) -> bool:
-    """Whether a module was wrapped, or compiled in place, by itself or by its forward."""
-    own = vars(module)
-    wrapped = "_orig_mod" in own.get("_modules", {})
-    forward = getattr(own.get("forward"), "_torchdynamo_orig_callable", None)
-    return wrapped or forward is not None or own.get("_compiled_call_impl") is not None
 
 
 class _Plain:

@@ -4,11 +4,12 @@ from torch import Tensor, nn
 
 from mitate.errors import UsageError
 from mitate.explain.explainer import Explainer
+from mitate.explain.flags import UNSEEN
 from mitate.explain.methods import loupe
 from mitate.explain.scorer import Scorer
 from mitate.models.classifier import Classifier
 from oracles import masked, networks, optimised
-from oracles.staged import Closed, Stages, stages
+from oracles.staged import Closed, Rounded, Stages, stages
 
 SIZE = (16, 32)
 
@@ -183,6 +184,15 @@ def test_a_uniform_image_is_flagged() -> None:
     made = explainer(stages())(torch.full((2, 3, *SIZE), 0.7).double(), top_k=2)
     assert made.maps.isfinite().all()
     assert [(flag.image, flag.target) for flag in made.flags] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+@pytest.mark.parametrize("steps", [2, 12])
+def test_where_no_slope_comes_there_is_no_map_and_it_is_said(steps: int) -> None:
+    network = Rounded(stages())
+    layer = ["inner.fine", "inner.coarse"]
+    made = explainer(network, steps=steps, layer=layer)(images(), top_k=1)
+    assert not made.maps.any()
+    assert [flag.reason for flag in made.flags] == [UNSEEN] * 2
 
 
 @pytest.mark.parametrize("trains", [False, True])

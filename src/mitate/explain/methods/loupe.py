@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mitate.errors import UsageError
@@ -92,7 +92,8 @@ def loupe(
             for chosen in torch.split(moving, scorer.batch_size)
         ]
         descent.step(moving, torch.cat(slopes))
-    mean = descent.mean.reshape(start.shape)
+    told = search.felt.reshape(start.shape[:2])[..., None, None]
+    mean = torch.where(told, descent.mean.reshape(start.shape), 0)
     tail = TAIL * surroundings(mean, start) * (mean.amax((-2, -1), keepdim=True) > 0)
     return resize_maps(mean, size) ** POWER + resize_maps(tail, size)
 
@@ -107,6 +108,7 @@ class Search:
         odds: log-odds of the explained classes for the images.
         unit: what they are counted in: 1, and for a regression a quarter of the value's size.
         contested: how much the rivals of each class count, 0 to 1: twice its probability.
+        felt: of each mask, whether any slope has told anything of its class.
     """
 
     scorer: Scorer
@@ -114,6 +116,7 @@ class Search:
     odds: Float[Tensor, "b k"]
     unit: Float[Tensor, "b k"]
     contested: Float[Tensor, "b k"]
+    felt: Bool[Tensor, " b_k"]
 
     @staticmethod
     def of(scorer: Scorer) -> "Search":
@@ -125,7 +128,8 @@ class Search:
         images = scorer.images
         colour = images.mean((-2, -1), keepdim=True).expand_as(images)
         contested = odds.sigmoid().mul(2).clamp_max(1)
-        return Search(scorer, (blurred(images), colour), odds / unit, unit, contested)
+        felt = torch.zeros(odds.numel(), dtype=torch.bool, device=odds.device)
+        return Search(scorer, (blurred(images), colour), odds / unit, unit, contested, felt)
 
     def slopes(
         self,
@@ -163,6 +167,7 @@ class Search:
         found = torch.autograd.grad(LIFT * left.sum(), leaf, allow_unused=True)[0]
         if found is None:
             raise UsageError(NO_GRADIENT)
+        self.felt[numbers] |= found.flatten(1).any(-1)
         return found / LIFT + price / masks[0].numel()
 
     def _enlarged(self, masks: Float[Tensor, "n h w"]) -> Float[Tensor, "n 1 H W"]:
