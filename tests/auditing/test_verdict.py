@@ -195,7 +195,7 @@ def test_where_one_of_them_is_not_told_the_other_is():
 
 def test_wrong_reasons_are_told_word_by_word():
     found = judge(replace(GOOD, wrong_reasons=("31 % of blast is decided by a corner.",)))
-    assert found.sentences[-1] == "31 % of blast is decided by a corner."
+    assert found.sentences[0] == "31 % of blast is decided by a corner."
 
 
 def test_every_outcome_can_be_reached():

@@ -141,7 +141,8 @@ def test_a_place_that_no_map_shows_is_outlined_on_the_page_and_in_the_verdict(au
         suspicion="found",
     )
     told = with_reasons(done, replace(done.reasons, groups=(), spots=(spot,)))
-    assert told.facts.wrong_reasons == (f"{spot.words}.",)
+    assert told.facts.wrong_reasons == (f"H{spot.words[1:]}.",)
+    assert told.verdict.sentences[0] == told.facts.wrong_reasons[0]
     report = audit_report(told)
     (card,) = report.audit.places
     assert (card.found, card.images, card.name) == (True, 2, "000.png")
@@ -150,9 +151,9 @@ def test_a_place_that_no_map_shows_is_outlined_on_the_page_and_in_the_verdict(au
     assert outline[24:, 23].all()
     assert not outline[:23].any()
     page = render_report(report)
-    assert "Decided where no map shows it" in page
+    assert "Decided by a fixed place" in page
     assert "hiding the lower right corner flips 60 % of &#39;red&#39;" in page
-    assert "Decided where no map shows it" not in render_report(audit_report(done))
+    assert "Decided by a fixed place" not in render_report(audit_report(done))
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["masks", "no masks"])

@@ -296,7 +296,8 @@ def with_reasons(
     audit: Audit, reasons: Reasons | None, confused: Sequence[ConfusedPair] = ()
 ) -> Audit:
     """The same audit with wrong reasons, which its verdict then rests on too."""
-    found = () if reasons is None else tuple(f"{words}." for words in reasons.wrong)
+    wrong = () if reasons is None else reasons.wrong
+    found = tuple(f"{words[0].upper()}{words[1:]}." for words in wrong)
     facts = replace(audit.facts, wrong_reasons=found)
     return replace(
         audit, reasons=reasons, confused=tuple(confused), facts=facts, verdict=judge(facts)

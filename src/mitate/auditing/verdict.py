@@ -194,7 +194,7 @@ def judge(facts: Facts) -> Verdict:
     grade, headline = HEADLINES[outcome]
     every = (_accuracy, _use, _place, _map, _drawn, _use_of_drawn, _on_drawn, _agreement)
     said = [words for told in every if (words := told(facts))]
-    return Verdict(outcome, grade, headline, (*said, *facts.wrong_reasons), ADVICE[outcome])
+    return Verdict(outcome, grade, headline, (*facts.wrong_reasons, *said), ADVICE[outcome])
 
 
 def uses_region(reliance: Interval | None) -> bool | None:

@@ -38,6 +38,7 @@ def compare(
     metric: MetricNames = (),
     require: Required = (),
     option: MetricOptions = (),
+    reasons: int = 256,
     audited: Literal["label", "predicted"] = "label",
     split: Literal["train", "valid", "test"] | None = None,
     limit: int = 64,
@@ -64,6 +65,7 @@ def compare(
         require: "accuracy not worse", "energy better", or "energy>=0.5" of the second; repeat it.
             Exits with 4 where one is missed.
         option: an option of the metrics, NAME=VALUE.
+        reasons: in so many photos wrong reasons are looked for; 0 looks for none.
         audited: audit the map of the true class where it is known, or of the predicted class.
         split: another split of the data set.
         limit: so many photos, evenly chosen; of those with masks more.
@@ -93,6 +95,7 @@ def compare(
         metrics=metric or None,
         audited=audited,
         require=require,
+        reasons=reasons,
         options=options_of(option),
         seed=seed,
         batch_size=batch_size,
@@ -124,7 +127,7 @@ def _print_rivals(done: "Rivals") -> None:
     columns = ("metric", "first", "second", "difference, better above 0", "")
     print_table(columns, rows, title=title)
     for name, audit in zip(("first", "second"), done.audits, strict=True):
-        print(f"{name}: {audit.verdict.headline}")
+        print(f"{name}: {' '.join((audit.verdict.headline, *audit.facts.wrong_reasons))}")
     moved = [
         [one.image, one.true or "", one.first, one.second, f"{100 * one.moved:.0f} %"]
         for one in done.moved[:SHOWN]

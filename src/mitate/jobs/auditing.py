@@ -10,12 +10,11 @@ from torch import Tensor
 from mitate.auditing.audit import Audit, audit_images
 from mitate.auditing.files import write_audit
 from mitate.data.masks import Masks
-from mitate.errors import UsageError
 from mitate.explain.inputs import Images
 from mitate.explain.targets import Labels
 from mitate.jobs.audited import audit_report
 from mitate.jobs.given import LIMIT, given
-from mitate.jobs.searching import REASONS, with_wrong_reasons
+from mitate.jobs.searching import REASONS, check_reasons, with_wrong_reasons
 from mitate.models.accepting import as_classifier
 from mitate.view.report import write_report
 
@@ -95,8 +94,7 @@ def audit(
         UsageError: anything that cannot be audited; DataError: data or masks that cannot be used;
         ImageError: none of the photos can be read.
     """
-    if reasons is not None and reasons < 0:
-        raise UsageError(f"reasons is {reasons}: use 0 for none, or more images")
+    check_reasons(reasons)
     classifier = as_classifier(model)
     folder = None if out is None else Path(out)
     parts = None if folder is None else folder / PARTS

@@ -18,9 +18,10 @@ from mitate.data.masks import Masks
 from mitate.data.regions import regions_told
 from mitate.errors import ImageError, UsageError
 from mitate.files import write_csv, write_text
-from mitate.jobs.given import LIMIT, check_usable, photo_subjects
+from mitate.jobs.given import LIMIT, Given, check_usable, photo_subjects
 from mitate.jobs.photos import folder_of, learnt_from, open_masks, reported, with_known_labels
 from mitate.jobs.sampling import sample, shows_region
+from mitate.jobs.searching import REASONS, check_reasons, with_wrong_reasons
 from mitate.models.accepting import as_classifier
 from mitate.models.classifier import Classifier
 
@@ -43,6 +44,7 @@ def compare(
     metrics: Sequence[str] | None = None,
     audited: str = "label",
     require: Sequence[str] = (),
+    reasons: int | None = REASONS,
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
     batch_size: int | None = None,
@@ -68,6 +70,8 @@ def compare(
         audited: ``label``, or ``predicted`` to audit the predicted class throughout.
         require: thresholds: ``accuracy not worse`` (the interval of the difference does not lie
             below 0), ``energy better`` (it lies above 0), or ``energy>=0.5`` of the second.
+        reasons: in so many photos wrong reasons are looked for, of each classifier by its own map;
+            None takes all, and 0 looks for none.
         options: of the metrics.
         seed: of all that is random.
         batch_size: images, or altered images, in one forward; None as ``Explainer`` has it.
@@ -79,6 +83,7 @@ def compare(
         UsageError: anything that cannot be compared; DataError: data or masks that cannot be used;
         ImageError: no photo can be read.
     """
+    check_reasons(reasons)
     pair = (as_classifier(first), as_classifier(second))
     index = masks if isinstance(masks, Masks) else open_masks(masks, data)
     records, notices = reported(Path(data), pair[0], split)
@@ -108,6 +113,7 @@ def compare(
     segments = metrics is not None and all(one.decoder is not None for one in pair)
     names = metric_names(metrics, pick, masked=masked, segments=segments)
     required = [requirement_of(words, names, two=True) for words in require]
+    searched = len(records) if reasons is None else min(reasons, len(records))
     audits = [
         _audit(
             classifier,
@@ -120,11 +126,29 @@ def compare(
             options=options,
             seed=seed,
             batch_size=batch_size,
+            searched=searched,
             tell=tell,
             shown=shown,
         )
         for classifier, images in zip(pair, subjects, strict=True)
     ]
+    if searched:
+        audits = [
+            with_wrong_reasons(
+                audit,
+                Given(
+                    audit.subjects,
+                    with_known_labels(records, audit.classifier.class_names),
+                    index,
+                    root=folder_of(Path(data)),
+                ),
+                searched,
+                mask_value=mask_value,
+                folder=None,
+                shown=shown,
+            )
+            for audit in audits
+        ]
     rivals = set_beside(audits[0], audits[1], required)
     strange = set(pair[0].class_names) ^ set(pair[1].class_names)
     if strange:
@@ -180,6 +204,7 @@ def as_dict(rivals: Rivals) -> dict[str, Any]:
                 "map": next(one.name for one in audit.entrants if not one.is_control),
                 "parameters": dict(audit.parameters),
                 "verdict": asdict(audit.verdict),
+                "reasons": None if audit.reasons is None else audit.reasons.as_dict(),
             }
             for audit in rivals.audits
         ],

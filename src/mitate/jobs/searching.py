@@ -13,12 +13,22 @@ from mitate.auditing.reasons import confused_pairs, find_reasons
 from mitate.auditing.reasons.finding import search_cost
 from mitate.auditing.reasons.keeping import keep, kept
 from mitate.auditing.rounds import Budget
-from mitate.errors import MissingExtraError
+from mitate.errors import MissingExtraError, UsageError
 from mitate.jobs.given import Given, photo_subjects
 from mitate.jobs.photos import evenly
 from mitate.tensors import digest_of
 
 REASONS, FILE = 256, "reasons.npz"
+
+
+def check_reasons(number: int | None) -> None:
+    """Refuse a number of images to look for wrong reasons in that is none.
+
+    Raises:
+        UsageError: it is under 0.
+    """
+    if number is not None and number < 0:
+        raise UsageError(f"reasons is {number}: use 0 for none, or more images")
 
 
 def with_wrong_reasons(

@@ -22,7 +22,7 @@ from mitate.auditing.reasons.photos import Images, Recorded, images_of, picture_
 from mitate.auditing.reasons.places import border_share, place_of
 from mitate.auditing.reasons.probing import find_spots
 from mitate.auditing.reasons.regions import hot_region, peaks_in
-from mitate.auditing.reasons.suspicion import judged, needs_pattern, ranked
+from mitate.auditing.reasons.suspicion import beside_spots, judged, needs_pattern, ranked
 from mitate.data.masks import Masks
 from mitate.data.records import Record
 from mitate.explain.explainer import Explainer
@@ -105,7 +105,7 @@ def find_reasons(
     lost = Counter(classifier.class_names[c] for c in seen.predicted[~seen.mapped])
     failures = images.failures.values() if isinstance(images, Recorded) else ()
     return Reasons(
-        ranked(groups),
+        ranked([beside_spots(found, spots) for found in groups]),
         explainer.method.name,
         seen.layer,
         seed,

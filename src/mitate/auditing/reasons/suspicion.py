@@ -12,6 +12,7 @@ from mitate.auditing.reasons.groups import Group
 from mitate.auditing.reasons.numbers import percent
 from mitate.auditing.reasons.patterns import Pattern
 from mitate.auditing.reasons.places import Place
+from mitate.auditing.reasons.spots import Spot
 from mitate.data.wording import counted
 
 MARGIN = 0.1  # how far the region's flips must surely lie above those of random places
@@ -37,6 +38,18 @@ def judged(group: Group) -> Group:
     if missing or group.place is None:
         return replace(group, suspicion="quiet", why=missing)
     return replace(group, suspicion="found", why=why_wrong(group.place, group.marked))
+
+
+def beside_spots(group: Group, spots: Sequence[Spot]) -> Group:
+    """The group; of a quiet one whose region is part of a place that was found it is said so."""
+    if group.suspicion == "found" or not group.region.any():
+        return group
+    for spot in spots:
+        within = (spot.region & group.region).sum() > group.region.sum() / 2
+        if spot.suspicion == "found" and spot.class_name == group.class_name and within:
+            told = f"this part of {spot.place.name} alone does not decide, and all of it does"
+            return replace(group, why=told)
+    return group
 
 
 def why_wrong(place: Place, marked: Interval | None) -> str:
