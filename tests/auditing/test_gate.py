@@ -66,6 +66,13 @@ def test_other_words_are_refused(words):
         requirement_of(words, MEASURED)
 
 
+def test_what_is_near_or_needs_masks_is_said():
+    with pytest.raises(UsageError, match="did you mean accuracy"):
+        requirement_of("acuracy>=0.5", MEASURED)
+    with pytest.raises(UsageError, match=r"iou is not measured: it needs masks \(--masks\)"):
+        requirement_of("iou>=0.5", MEASURED)
+
+
 def test_controls_are_of_one_classifier():
     with pytest.raises(UsageError, match="not worse"):
         requirement_of("energy better than control", MEASURED, two=True)

@@ -82,7 +82,8 @@ def test_what_is_left_out_is_told(tree, draw) -> None:
     assert dataset.notices == (
         "2 class folders without pictures left out: b, c.",
         "1 picture outside of any class folder left out: loose.png.",
-        "4 files of a kind that mitate does not read left out: .heic (2), .txt (1), README (1).",
+        "4 files of a kind that mitate does not read left out: .heic (2), .txt (1), README (1); "
+        "save pictures as JPEG or PNG.",
     )
 
 

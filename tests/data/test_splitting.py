@@ -170,6 +170,14 @@ def test_nothing_to_train_on(table, lines: list[str]) -> None:
         split_dataset(read_dataset(table("path,label,split", *lines)))
 
 
+def test_nothing_to_train_on_but_copies(tree, draw) -> None:
+    root = tree({"valid/a": 2, "train/a": 0})
+    for number in (1, 2):
+        draw(root / "train" / "a" / f"{number}.png", number)
+    with pytest.raises(DataError, match="all 2 training images are copies of images that are held"):
+        split_dataset(read_dataset(root))
+
+
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 20, float("nan")])
 def test_wrong_fraction(fraction: float) -> None:
     with pytest.raises(UsageError, match="give a number between 0 and 1"):

@@ -71,6 +71,12 @@ def test_picture_listed_twice(table) -> None:
     dataset = read_listed(table("path,label", "a.png,x", "b.png,y", "a.png,y"))
     assert [r.label for r in dataset.records] == ["x", "y"]
     assert "a.png (line 4)" in dataset.notices[0]
+    assert dataset.notices[1] == (
+        "1 line with another label than before, of which the first counts: a.png is x (line 2) and "
+        "y (line 4). Correct them."
+    )
+    same = read_listed(table("path,label", "a.png,x", "b.png,y", "a.png,x"))
+    assert len(same.notices) == 1
 
 
 @pytest.mark.parametrize(

@@ -264,6 +264,16 @@ def test_no_photo_that_can_be_read(tmp_path):
         mitate.audit(seeing.honest(), tmp_path, **SETTINGS)
 
 
+def test_masks_of_other_photos_are_told(tmp_path):
+    photos, masks = seeing.photos(tmp_path, 6)
+    for path in list(masks.rglob("*.png")):
+        path.rename(path.with_name(f"x_{path.name}"))
+    done = mitate.audit(seeing.honest(), photos, masks=masks, metrics=None, **SETTINGS)
+    (told,) = (line for line in done.notices if "no photo has a mask" in line)
+    assert "6 masks of no photo here, such as " in told
+    assert "x_00" in told
+
+
 def test_masks_without_anything_in_them(tmp_path):
     photos, masks = seeing.photos(tmp_path, 6)
     for path in masks.rglob("*.png"):

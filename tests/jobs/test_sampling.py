@@ -52,7 +52,10 @@ def test_few_that_show_something_are_all_taken_and_the_rest_fills_up():
 def test_where_there_is_nothing_to_prefer_it_is_the_even_choice(shows):
     taken = sample(range(100), 10, shows)
     assert taken.chosen == sample(range(100), 10).chosen == [0, 11, 22, 33, 44, 55, 66, 77, 88, 99]
-    assert taken.notices == ()
+    assert taken.notices == (
+        "10 of the 100 photos were taken, evenly chosen (--limit takes more): the accuracy is that "
+        "of these",
+    )
 
 
 def test_nothing_is_looked_at_where_all_are_taken():

@@ -52,6 +52,15 @@ def test_good_masks_need_few_words(folder):
     assert true_masks(dataset_of(folder), masks) is masks
 
 
+def test_masks_that_mark_nearly_all_are_asked_about(folder):
+    for path in (folder / "masks").rglob("*.png"):
+        mask = Image.new("L", (64, 64), 2)
+        mask.paste(0, (0, 0, 8, 8))
+        mask.save(path)
+    masks = true_masks(dataset_of(folder), folder / "masks", value=2)
+    assert "The masks mark 98 % of their pictures" in told(masks)
+
+
 def test_no_mask_that_fits(folder, tmp_path):
     (tmp_path / "other").mkdir()
     shutil.copy(folder / "masks" / "rust" / "0000.png", tmp_path / "other" / "leaf.png")

@@ -92,6 +92,9 @@ def test_numbers_that_cannot_be_used(tmp_path):
 
 def test_uneven_classes_are_told_with_what_helps():
     assert unevenness({"good": 49, "scratch": 10}) is None
+    assert unevenness({"good": 49, "crack": 0}) == (
+        "crack has no photo to train on: give some, or leave the class out"
+    )
     assert unevenness({"good": 50, "scratch": 10, "dent": 11}) == (
         "good has 50 photos to train on and scratch 10: --balance shows every class equally often"
     )

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Protocol, runtime_checkable
 
 from mitate.auditing.intervals import Interval
@@ -11,6 +12,7 @@ from mitate.auditing.table import METRICS, find_metric
 from mitate.errors import UsageError
 
 ACCURACY = "accuracy"
+NEAR = 0.8  # as difflib counts, from 0 for other words to 1 for the same
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     ">=": lambda value, bound: value >= bound,
     "<=": lambda value, bound: value <= bound,
@@ -80,10 +82,13 @@ def requirement_of(words: str, metrics: Sequence[str], *, two: bool = False) -> 
         raise UsageError(f"requirement {words!r}: {how}")
     metric = found[1].replace(" ", "_")
     if metric != ACCURACY:
+        if get_close_matches(metric, [ACCURACY], cutoff=NEAR) and metric not in METRICS:
+            raise UsageError(f"requirement {words!r}: did you mean {ACCURACY}?")
         metric = find_metric(metric).name
         if metric not in metrics:
+            masks = ": it needs masks (--masks)" if METRICS[metric].needs_masks else ""
             raise UsageError(
-                f"requirement {words!r}: {metric} is not measured; measured are "
+                f"requirement {words!r}: {metric} is not measured{masks}; measured are "
                 f"{', '.join(metrics)}"
             )
         if two and number is None and METRICS[metric].follows_confidence:

@@ -53,6 +53,7 @@ def masks(
     from mitate.explain.explainer import Explainer
     from mitate.jobs.photos import open_masks
     from mitate.models.classifier import Classifier
+    from mitate.training.overlaps import POOR
     from mitate.training.pseudo import make_masks
 
     check_masks_for(masks, mask_value=mask_value)
@@ -84,6 +85,12 @@ def masks(
         if made.judged:
             found = f"Dice {number(made.dice)}, IoU {number(made.iou)}"
             print(f"{found} on {made.judged} true masks")
+    if made.dice is not None and made.dice < POOR:
+        tell(
+            "note: these masks are poor, and to train on them may do harm: take another method or "
+            "layer, see by mitate audit whether the classifier looks at the right place, or draw "
+            "masks by hand"
+        )
     if not (made.number or made.kept):
         return 1
     return SOME_FAILED if made.failures else 0

@@ -13,6 +13,8 @@ from mitate.errors import DataError
 
 # Files that systems and tools leave everywhere; nobody takes them for pictures.
 _USUAL_LITTER = {"thumbs.db", "desktop.ini"}
+# Pictures by their endings, of kinds that are not read.
+PICTURES = {".heic", ".heif", ".avif", ".jp2", ".jxl", ".psd", ".dng", ".cr2", ".nef", ".arw"}
 
 
 @dataclass
@@ -119,7 +121,8 @@ def _notices(root: Path, findings: Findings, ignored: Sequence[Path]) -> list[st
     if findings.others:
         kinds = some_of([f"{kind} ({n:,})" for kind, n in findings.others.most_common()])
         files = counted(findings.others.total(), "file")
-        notices.append(f"{files} of a kind that mitate does not read left out: {kinds}.")
+        way = "; save pictures as JPEG or PNG" if PICTURES & findings.others.keys() else ""
+        notices.append(f"{files} of a kind that mitate does not read left out: {kinds}{way}.")
     if findings.made:
         folders = counted(len(findings.made), "folder")
         notices.append(f"{folders} that mitate made left out: {some_of(findings.made)}.")

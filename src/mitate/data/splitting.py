@@ -34,6 +34,7 @@ def split_dataset(dataset: Dataset, *, valid_fraction: float = 0.2, seed: int = 
     if not 0 < valid_fraction < 1:
         raise UsageError(f"valid_fraction is {valid_fraction}: give a number between 0 and 1.")
     dataset = _without_unlabelled(dataset)
+    given = len(dataset.split("train").records)
     keys = content_keys([record.path for record in dataset.records])
     dataset, keys = _without_copies(dataset, keys)
     dataset = _open_train(dataset)
@@ -41,6 +42,11 @@ def split_dataset(dataset: Dataset, *, valid_fraction: float = 0.2, seed: int = 
     dataset = dataset.with_records(
         replace(record, split=split) for record, split in zip(dataset.records, splits, strict=True)
     )
+    if "train" not in splits and given:
+        raise DataError(
+            f"{dataset.root} has no images to train on: all {counted(given, 'training image')} are "
+            "copies of images that are held out. Give others, or no split: mitate sets some aside."
+        )
     if "train" not in splits:
         raise DataError(f"{dataset.root} has no images to train on: give some the split train.")
     return dataset.with_notices(*_class_notices(dataset))

@@ -174,6 +174,17 @@ def _unique(rows: list[tuple[Row, Path]], notices: list[str]) -> list[tuple[Row,
     if twice:
         names = some_of([f"{row['path']} (line {row.line})" for row in twice])
         notices.append(f"Pictures listed before are left out, whatever their label: {names}.")
+    pairs = ((row, first[image][0]) for row, image in rows)
+    apart = [
+        f"{row['path']} is {old['label']} (line {old.line}) and {row['label']} (line {row.line})"
+        for row, old in pairs
+        if row["label"] != old["label"]
+    ]
+    if apart:
+        notices.append(
+            f"{counted(len(apart), 'line')} with another label than before, of which the first "
+            f"counts: {some_of(apart)}. Correct them."
+        )
     return list(first.values())
 
 

@@ -31,6 +31,7 @@ from mitate.progress import progress
 from mitate.tensors import digest_of
 
 LIMIT = 64
+NO_MASK = "no photo has a mask with anything in it where the network looks"
 Values = tuple[int | None, int | None]
 
 
@@ -93,8 +94,20 @@ def given(
     told = regions_told(index, [record.path for record in taken.chosen], values[0])
     notices = (*notices, *taken.notices, *told)
     if index is not None and not subjects.masked:
-        notices = (*notices, "no photo has a mask with anything in it where the network looks")
+        notices = (*notices, f"{NO_MASK}{_of_no_photo(index, records)}")
     return Given(subjects, records, index, None, root, tuple(failures), tuple(notices))
+
+
+def _of_no_photo(masks: Masks, records: Sequence[Record]) -> str:
+    """What there is to add where masks belong to none of the photos."""
+    strange = masks.strange([record.path for record in records])
+    if not strange:
+        return ""
+    return (
+        f"; {counted(len(strange), 'mask')} of no photo here, such as {strange[0]} beside the "
+        f"photo {records[0].path.name}: masks are named like their photos, or listed in a CSV with "
+        "path and mask"
+    )
 
 
 def check_usable(subjects: Subjects, failures: Sequence[str]) -> None:

@@ -50,8 +50,17 @@ def sample(
         UsageError: a limit below 1.
     """
     even = evenly(every, limit)
-    if limit is None or shows is None or len(even) == len(every):
+    if limit is None or len(even) == len(every):
         return Sample(even)
+    some = Sample(
+        even,
+        (
+            f"{len(even)} of the {len(every)} photos were taken, evenly chosen (--limit takes "
+            "more): the accuracy is that of these",
+        ),
+    )
+    if shows is None:
+        return some
     places = evenly(range(len(every)), LOOKED * limit)
     found = np.asarray([shows(every[place]) for place in places])
     showing, rest = np.flatnonzero(found).tolist(), np.flatnonzero(~found).tolist()
@@ -59,7 +68,7 @@ def sample(
     wanted = min(len(showing), max(round(usual), ceil(MASKED * limit)))
     wanted = max(wanted, limit - len(rest))
     if wanted <= usual + 1:
-        return Sample(even)
+        return some
     kept = evenly(showing, wanted) + (evenly(rest, limit - wanted) if limit > wanted else [])
     notice = (
         f"{wanted} of the {limit} photos audited have a mask that shows something, as have "

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from mitate.models.preprocessing import Preprocessing
 from mitate.progress import progress
 
 LEVELS = 255
+INVERTED = 0.8  # of its picture: few regions are as large
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def true_masks(
     every = [record.path for record in dataset.records]
     opened = open_masks(masks, every) if isinstance(masks, str | Path) else masks
     records = [record for record in dataset.records if record.split in ("train", "valid")]
-    marked: dict[Path, bool] = {}
+    marked: dict[Path, float] = {}
     faults: dict[Path, str] = {}
     with progress("checking the masks", len(records), shown=shown) as advance:
         for record in records:
@@ -77,7 +79,7 @@ def true_masks(
                 faults[record.path] = str(exc)
             else:
                 if mask is not None:
-                    marked[record.path] = bool(mask.any())
+                    marked[record.path] = float(mask.mean())
             advance(1)
     _check_enough(dataset, marked, faults, value)
     told = regions_told(opened, list(marked), value)
@@ -90,7 +92,7 @@ def _as_levels(shares: np.ndarray) -> np.ndarray:
 
 
 def _check_enough(
-    dataset: Dataset, marked: dict[Path, bool], faults: dict[Path, str], value: int | None
+    dataset: Dataset, marked: dict[Path, float], faults: dict[Path, str], value: int | None
 ) -> None:
     train = {record.path for record in dataset.split("train").records}
     first = f" The first that cannot be used: {next(iter(faults.values()))}" if faults else ""
@@ -108,7 +110,7 @@ def _check_enough(
 
 
 def _notices(
-    dataset: Dataset, masks: Masks, marked: dict[Path, bool], faults: dict[Path, str]
+    dataset: Dataset, masks: Masks, marked: dict[Path, float], faults: dict[Path, str]
 ) -> Iterator[str]:
     yield " and ".join(_told(dataset, split, marked) for split in ("train", "valid")) + (
         " have a mask; the others train the classification alone."
@@ -118,6 +120,12 @@ def _notices(
         yield (
             f"{counted(len(empty), 'mask')} with nothing in them, taken as true: "
             f"{dataset.name_some(empty)}."
+        )
+    shares = [share for share in marked.values() if share]
+    if shares and (usual := median(shares)) > INVERTED:
+        yield (
+            f"The masks mark {100 * usual:.0f} % of their pictures and leave the rest: what is "
+            "marked is the region, so see whether they are the wrong way round."
         )
     if faults:
         yield (
@@ -129,7 +137,7 @@ def _notices(
         yield f"{counted(len(strange), 'mask')} of no image of this data set: {some_of(strange)}."
 
 
-def _told(dataset: Dataset, split: str, marked: dict[Path, bool]) -> str:
+def _told(dataset: Dataset, split: str, marked: dict[Path, float]) -> str:
     paths = [record.path for record in dataset.split(split).records]
     word = {"train": "training", "valid": "validation"}[split]
     return f"{sum(path in marked for path in paths)} of {len(paths)} {word} images"

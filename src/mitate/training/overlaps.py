@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 HALF = 0.5
+POOR = 0.5  # a Dice at which as much is drawn wrong as right
 
 
 @dataclass(frozen=True)

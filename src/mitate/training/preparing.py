@@ -63,6 +63,8 @@ def prepared(
 def unevenness(counts: Mapping[str, int]) -> str | None:
     """What to tell where some class has far more photos to train on than another."""
     most, least = (choose(counts, key=lambda name: counts[name]) for choose in (max, min))
+    if not counts[least]:
+        return f"{least} has no photo to train on: give some, or leave the class out"
     if counts[most] < UNEVEN * counts[least]:
         return None
     return (

@@ -13,11 +13,10 @@ from mitate.data.wording import counted
 from mitate.models.classifier import Classifier
 from mitate.training.judging import BATCH, inputs_of, segmented
 from mitate.training.loop import Epoch, Schedule, Stopped, run
-from mitate.training.overlaps import HALF
+from mitate.training.overlaps import HALF, POOR
 from mitate.training.photos import Photos
 from mitate.training.task import Task
 
-POOR = 0.5  # a Dice at which as much is drawn wrong as right
 # Of the photos with a mask, how many show it elsewhere: in the first two rounds nearly all, since a
 # segmentation must know a photo without seams too; in the last all, so that of what stands beside a
 # class nothing is left.
