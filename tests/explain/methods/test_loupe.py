@@ -245,7 +245,19 @@ def test_other_classes_and_other_weights_give_other_maps() -> None:
     assert (made - other).abs().amax() > 0.01
 
 
-@pytest.mark.parametrize("options", [{"steps": 0}, {"cells": 0}])
+@pytest.mark.parametrize(
+    "options", [{"steps": 0}, {"cells": 0}, {"rate": 0.0}, {"rate": 1.5}, {"rate": float("nan")}]
+)
 def test_wrong_options_are_refused(options: dict) -> None:
-    with pytest.raises(UsageError, match="1 step and 1 cell or more"):
+    with pytest.raises(UsageError, match="1 step and 1 cell or more|more than 0 and at most 1"):
         explainer(stages(), **options)(images())
+
+
+def test_a_small_rate_moves_a_mask_less() -> None:
+    """From its start, of which the mean mask of a few steps is told apart by the rate alone."""
+    network, batch = stages(20.0), images()
+    start, slow, fast = (
+        explainer(network, steps=4, rate=rate)(batch, top_k=1).maps for rate in (1e-6, 0.02, 0.2)
+    )
+    assert (slow - start).abs().max() > 0
+    assert (fast - start).abs().sum() > 2 * (slow - start).abs().sum()

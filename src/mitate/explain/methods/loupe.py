@@ -17,7 +17,7 @@ from mitate.models.tasks import Task
 from mitate.tensors import at_least_single, relative_to_maximum, resize_maps, resizing
 
 BEGUN = 0.5  # the start's largest value
-RATE = 0.2  # what the cell of the steepest slope moves in a step, on masks in [0, 1]
+RATE = 0.2
 MOMENTUM = 0.8
 CHEAP, DEAR = 2.0, 160.0  # prices of a mask of the whole image, at the first step and at the last
 SOFTNESS = 0.1  # of the edge of a level set, on masks in [0, 1]
@@ -48,7 +48,7 @@ HIDING = 1 / 3  # of the steps hide only; from there on every second one shows
     own_grid=True,
 )
 def loupe(
-    pyramid: Layers, scorer: Scorer, *, steps: int = 60, cells: int = 48
+    pyramid: Layers, scorer: Scorer, *, steps: int = 60, cells: int = 48, rate: float = RATE
 ) -> Float[Tensor, "b k H W"]:
     """The smallest mask whose level sets take the class away where hidden, and keep it where shown.
 
@@ -69,16 +69,21 @@ def loupe(
         steps: of the descent, at most, each of 3 forwards a class. A mask whose mean has settled
             is left alone.
         cells: of the mask's grid along the image's short side.
+        rate: what the cell of the steepest slope moves in a step, on masks in [0, 1]. With a
+            smaller one rounding changes a map less, more of it lies on what tells most, and its
+            order is worse.
 
     Raises:
-        UsageError: no step or no cell; or a network without gradients.
+        UsageError: no step or no cell, or a rate beyond (0, 1]; or a network without gradients.
     """
     if steps < 1 or cells < 1:
         raise UsageError("use 1 step and 1 cell or more")
+    if not 0 < rate <= 1:
+        raise UsageError(f"rate is {rate:g}: use more than 0 and at most 1, such as {RATE:g}")
     size = scorer.images.shape[-2:]
     start = on_grid(relative_to_maximum(agreement(pyramid)), size, cells)
     search = Search.of(scorer)
-    descent = Descent(BEGUN * start.flatten(0, 1), int(ROUGH * steps))
+    descent = Descent(BEGUN * start.flatten(0, 1), int(ROUGH * steps), rate)
     for step in range(steps):
         moving = descent.moving()
         if not len(moving):
@@ -254,12 +259,12 @@ class Descent:
     the rate.
     """
 
-    def __init__(self, masks: Float[Tensor, "n h w"], rough: int) -> None:
+    def __init__(self, masks: Float[Tensor, "n h w"], rough: int, rate: float) -> None:
         """Begin at masks; so many steps are left out of the mean."""
         self.masks, self.mean = masks.clone(), torch.zeros_like(masks)
         self.momentum = torch.zeros_like(masks)
         self.still = torch.zeros(len(masks), device=masks.device, dtype=torch.long)
-        self.rough, self.taken = rough, 0
+        self.rough, self.rate, self.taken = rough, rate, 0
 
     def moving(self) -> Int[Tensor, " m"]:
         """Which masks have not settled."""
@@ -272,7 +277,7 @@ class Descent:
         self.momentum[chosen] = momentum
         steepest = momentum.abs().amax((-2, -1), keepdim=True)
         ways = torch.where(steepest > 0, momentum / torch.where(steepest > 0, steepest, 1), 0)
-        self.masks[chosen] = (self.masks[chosen] - RATE * ways).clamp(0, 1)
+        self.masks[chosen] = (self.masks[chosen] - self.rate * ways).clamp(0, 1)
         if self.taken > self.rough:
             self._average(chosen)
 
