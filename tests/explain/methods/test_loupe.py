@@ -249,7 +249,9 @@ def test_other_classes_and_other_weights_give_other_maps() -> None:
     "options", [{"steps": 0}, {"cells": 0}, {"rate": 0.0}, {"rate": 1.5}, {"rate": float("nan")}]
 )
 def test_wrong_options_are_refused(options: dict) -> None:
-    with pytest.raises(UsageError, match="1 step and 1 cell or more|more than 0 and at most 1|takes a float"):
+    with pytest.raises(
+        UsageError, match="1 step and 1 cell or more|more than 0 and at most 1|takes a float"
+    ):
         explainer(stages(), **options)(images())
 
 
