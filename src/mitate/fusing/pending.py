@@ -139,11 +139,11 @@ class Recipe:
     def run(self) -> Tensor:
         """The result of what is not turned, as it stands."""
         shape, plain = self.geometry, self.added is None and self.activation is None
-        if torch.is_grad_enabled() or (plain and shape is not None):
+        if torch.is_grad_enabled() or plain:
             result = self._alone()
             return result if self.added is None else result + self.added
-        if shape is None and (plain or not fuses(self.weight)):
-            result = linear(self.input, self.weight, self.bias)
+        if shape is None and not fuses(self.weight):
+            result = self._alone()
             result = result if self.added is None else result.add_(self.added)
             return result if self.activation is None else self.activation.done_to(result)
         ops: Any = torch.ops.mkldnn

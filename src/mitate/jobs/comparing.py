@@ -86,6 +86,7 @@ def compare(
     check_reasons(reasons)
     pair = (as_classifier(first), as_classifier(second))
     index = masks if isinstance(masks, Masks) else open_masks(masks, data)
+    root = folder_of(Path(data))
     records, notices = reported(Path(data), pair[0], split)
     notices = (*notices, *learnt_from(records, pair[1]))
     taken = sample(records, limit, shows_region(index, mask_value, pair[0].preprocessing))
@@ -97,7 +98,7 @@ def compare(
             with_known_labels(taken.chosen, one.class_names),
             index,
             (mask_value, object_value),
-            root=folder_of(Path(data)),
+            root=root,
             shown=shown,
         )
         for one in pair
@@ -140,7 +141,7 @@ def compare(
                     audit.subjects,
                     with_known_labels(records, audit.classifier.class_names),
                     index,
-                    root=folder_of(Path(data)),
+                    root=root,
                 ),
                 searched,
                 mask_value=mask_value,

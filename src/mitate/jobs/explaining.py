@@ -26,6 +26,7 @@ from mitate.explain.files import as_json
 from mitate.explain.targets import checked_top_k
 from mitate.files import uninterrupted, write_csv, write_text
 from mitate.jobs.earlier import check_apart, clear, has_results, maps_name, told
+from mitate.jobs.given import NO_MASK
 from mitate.jobs.photos import Shot, open_shots, shown_names, strange, with_known_labels
 from mitate.jobs.segmenting import segmentation_panels
 from mitate.models.classifier import Classifier
@@ -34,10 +35,7 @@ from mitate.progress import progress
 
 ROWS = 8
 MODIFIERS = ("against", "strength", "augment", "budget")
-UNMARKED = (
-    "no photo has a mask with anything in it where the network looks, so no share of energy is "
-    "told: check the masks, and the mask value"
-)
+UNMARKED = f"{NO_MASK}, so no share of energy is told: check the masks, and the mask value"
 
 
 @dataclass(frozen=True)

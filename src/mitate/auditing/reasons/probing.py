@@ -15,7 +15,7 @@ from mitate.auditing.reasons.hiding import PLACES, Tried, mean_over_places, try_
 from mitate.auditing.reasons.patterns import Pattern, pattern
 from mitate.auditing.reasons.photos import Images, picture_of
 from mitate.auditing.reasons.places import FRAME, place_of
-from mitate.auditing.reasons.regions import boxes, elsewhere, peaks_in
+from mitate.auditing.reasons.regions import boxes, elsewhere, mostly_in, peaks_in
 from mitate.auditing.reasons.spots import Spot
 from mitate.auditing.reasons.suspicion import (
     MARGIN,
@@ -174,7 +174,7 @@ class _Search:
 
     def _judged(self, spot: Spot, decided: int, shown: Sequence[Bool[np.ndarray, "H W"]]) -> Spot:
         """With its verdict, by the rules of groups but for those of maps."""
-        if any((region & spot.region).sum() > region.sum() / 2 for region in shown):
+        if any(mostly_in(region, spot.region) for region in shown):
             return replace(spot, why="the maps show it: a group is found there")
         missing = missing_cause(spot.place, spot.marked, spot.excess)
         if not missing and not spared(spot.marked):

@@ -62,6 +62,11 @@ def boxes(
     return [_placed(shape, region.shape, *map(int, places[index])) for index in chosen]
 
 
+def mostly_in(region: Bool[np.ndarray, "H W"], place: Bool[np.ndarray, "H W"]) -> bool:
+    """Whether more than half of a region lies in a place."""
+    return bool((region & place).sum() > region.sum() / 2)
+
+
 def peaks_in(maps: Float[np.ndarray, "n h w"], region: Bool[np.ndarray, "H W"]) -> float:
     """Share of maps whose hottest cell has its middle in the region."""
     height, width = maps.shape[1:]

@@ -12,6 +12,7 @@ from mitate.auditing.reasons.groups import Group
 from mitate.auditing.reasons.numbers import percent
 from mitate.auditing.reasons.patterns import Pattern
 from mitate.auditing.reasons.places import Place
+from mitate.auditing.reasons.regions import mostly_in
 from mitate.auditing.reasons.spots import Spot
 from mitate.data.wording import counted
 
@@ -42,11 +43,11 @@ def judged(group: Group) -> Group:
 
 def beside_spots(group: Group, spots: Sequence[Spot]) -> Group:
     """The group; of a quiet one whose region is part of a place that was found it is said so."""
-    if group.suspicion == "found" or not group.region.any():
+    if group.suspicion == "found":
         return group
     for spot in spots:
-        within = (spot.region & group.region).sum() > group.region.sum() / 2
-        if spot.suspicion == "found" and spot.class_name == group.class_name and within:
+        same = spot.suspicion == "found" and spot.class_name == group.class_name
+        if same and mostly_in(group.region, spot.region):
             told = f"this part of {spot.place.name} alone does not decide, and all of it does"
             return replace(group, why=told)
     return group
